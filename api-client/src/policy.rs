@@ -1,0 +1,139 @@
+//! Who may see and do what: pure functions that the server enforces and clients explain with.
+
+use std::collections::BTreeSet;
+
+use crate::action::ActionSpec;
+use crate::entity::Entity;
+use crate::kind::Kind;
+use crate::text::Text;
+use crate::wire::{Caller, Role};
+
+/// What a connection is shown: the kinds it asked for and the workspaces its caller may see.
+/// Connections with equal views share the encoded bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct View {
+    /// None means every kind.
+    kinds: Option<BTreeSet<Kind>>,
+    /// None means every workspace. Rows without a workspace are for everybody.
+    workspaces: Option<BTreeSet<Text>>,
+}
+
+impl View {
+    /// Everything.
+    pub fn everything() -> Self {
+        Self::default()
+    }
+
+    /// What `caller` may see of `kinds` (all when empty).
+    pub fn of(caller: &Caller, kinds: &[Kind]) -> Self {
+        Self {
+            kinds: (!kinds.is_empty()).then(|| kinds.iter().copied().collect()),
+            workspaces: caller
+                .workspaces
+                .as_ref()
+                .map(|list| list.iter().cloned().collect()),
+        }
+    }
+
+    /// The caller asked for this kind.
+    pub fn wants(&self, kind: Kind) -> bool {
+        self.kinds
+            .as_ref()
+            .is_none_or(|kinds| kinds.contains(&kind))
+    }
+
+    /// The caller may see what is in this workspace.
+    pub fn sees(&self, workspace: Option<&Text>) -> bool {
+        match (&self.workspaces, workspace) {
+            (None, _) | (_, None) => true,
+            (Some(mine), Some(workspace)) => mine.contains(workspace),
+        }
+    }
+
+    /// An opaque name that changes when the view does; part of the resume cursor.
+    pub fn name(&self) -> Text {
+        use std::hash::{Hash, Hasher};
+        // Fixed keys: the name has to be the same for the same view within one life of the server.
+        let mut hasher = std::collections::hash_map::DefaultHasher::new();
+        self.hash(&mut hasher);
+        Text::from(format!("{:016x}", hasher.finish()))
+    }
+}
+
+/// What the owner guard says about acting on other people's things.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OthersPolicy {
+    /// Like one's own.
+    Allow,
+    /// Only with an explicit second step.
+    #[default]
+    Confirm,
+    /// Not at all, administrators excepted.
+    Deny,
+}
+
+/// May somebody do something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Yes.
+    Allowed,
+    /// Yes, after an explicit second step, because it belongs to somebody else.
+    OwnerGuard {
+        /// Whose it is.
+        owner: Text,
+    },
+    /// No.
+    Denied {
+        /// Why, for people.
+        reason: Text,
+    },
+}
+
+/// Is this row the caller's own.
+pub fn is_mine(caller: &Caller, row: &Entity) -> bool {
+    row.owner()
+        .is_some_and(|owner| caller.ids.iter().any(|id| *id == owner.id))
+}
+
+/// May `caller` do `action` to `row`, as far as rights, the row's state and its source's abilities go.
+pub fn may(caller: &Caller, action: &ActionSpec, row: &Entity, others: OthersPolicy) -> Verdict {
+    let denied = |reason: String| Verdict::Denied {
+        reason: reason.into(),
+    };
+    if caller.role == Role::Viewer {
+        return denied("your role is viewer: you may look, not act".to_owned());
+    }
+    if action.kind != row.kind() {
+        return denied(format!("`{}` is not for a {}", action.id, row.kind()));
+    }
+    if let Some(refusal) = row
+        .refuses()
+        .iter()
+        .find(|refusal| refusal.action == action.id)
+    {
+        return Verdict::Denied {
+            reason: refusal.reason.clone(),
+        };
+    }
+    if let Err(reason) = (action.applies)(row) {
+        return denied(reason);
+    }
+    let owner = match row.owner() {
+        Some(owner) if !is_mine(caller, row) => {
+            if owner.name.is_empty() {
+                owner.id.clone()
+            } else {
+                owner.name.clone()
+            }
+        }
+        _ => return Verdict::Allowed,
+    };
+    match others {
+        OthersPolicy::Allow => Verdict::Allowed,
+        OthersPolicy::Deny if caller.role != Role::Admin => denied(format!(
+            "it belongs to {owner}, and this server forbids acting on other people's things"
+        )),
+        OthersPolicy::Confirm | OthersPolicy::Deny => Verdict::OwnerGuard { owner },
+    }
+}

@@ -1,0 +1,158 @@
+//! The hub: the state and those who wait for it to change.
+//!
+//! A change is committed under one lock and announced by its revision alone. Whoever waits asks for
+//! what changed since the revision it has; those with the same view, encoding and revision share the
+//! encoded bytes. There is no queue per client, so a slow one costs nothing and merely asks later.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use skytower_api_client::codec::{self, Encoding};
+use skytower_api_client::policy::View;
+use skytower_api_client::table::{Since, Touch};
+use skytower_api_client::wire::{Change, ServerMessage};
+use skytower_api_client::{Entity, Key, Table, Text};
+use tokio::sync::watch;
+
+/// Encoded answers that are kept: several views at several recent cursors.
+const CACHE_LIMIT: usize = 64;
+
+/// The bytes that bring a client from one revision to another.
+#[derive(Clone, Debug)]
+pub struct Frames {
+    /// One websocket message each. Empty when nothing that the view sees changed: the client's cursor
+    /// then stays where it is until a heartbeat moves it to `revision`.
+    pub frames: Arc<[Bytes]>,
+    /// The revision a client has once it applied them.
+    pub revision: u64,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct CacheKey {
+    view: View,
+    encoding: Encoding,
+    from: Option<u64>,
+    to: u64,
+}
+
+/// The state of everything that is watched. Cheap to share.
+#[derive(Debug)]
+pub struct Hub {
+    epoch: Text,
+    table: Mutex<Table>,
+    revision: watch::Sender<u64>,
+    cache: Mutex<HashMap<CacheKey, Frames>>,
+}
+
+impl std::fmt::Debug for CacheKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}→{}", self.from, self.to)
+    }
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Hub {
+    /// An empty state with a new epoch.
+    pub fn new() -> Self {
+        Self {
+            epoch: Text::from(uuid::Uuid::now_v7().to_string()),
+            table: Mutex::new(Table::new()),
+            revision: watch::Sender::new(0),
+            cache: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// The name of this life of the state.
+    pub fn epoch(&self) -> &Text {
+        &self.epoch
+    }
+
+    /// A poisoned lock means that a commit panicked half way. Each row is replaced in one step, so
+    /// the state is still one that can be served; going dark would help nobody.
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes changes, all at one revision, and wakes whoever waits. Equal rows burn no revision.
+    pub fn commit(&self, changes: impl IntoIterator<Item = Change>) -> Vec<Touch> {
+        self.commit_with(|_| changes)
+    }
+
+    /// As [`Hub::commit`], with changes that are derived from the state under the same lock.
+    pub fn commit_with<I: IntoIterator<Item = Change>>(
+        &self,
+        changes: impl FnOnce(&Table) -> I,
+    ) -> Vec<Touch> {
+        let mut table = self.table();
+        let changes = changes(&table);
+        let touched = table.commit(changes);
+        let revision = table.revision();
+        drop(table);
+        if !touched.is_empty() {
+            self.revision.send_replace(revision);
+        }
+        touched
+    }
+
+    /// Reads the state. Keep it short: commits wait.
+    pub fn read<T>(&self, look: impl FnOnce(&Table) -> T) -> T {
+        look(&self.table())
+    }
+
+    /// The row of a key.
+    pub fn get(&self, key: &Key) -> Option<Arc<Entity>> {
+        self.read(|table| table.get(key).cloned())
+    }
+
+    /// The present revision.
+    pub fn revision(&self) -> u64 {
+        *self.revision.borrow()
+    }
+
+    /// Tells when the revision rises.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    /// What brings a client with `view` from `from` (none: it has nothing) to the present. Encoded
+    /// once for all clients that ask the same.
+    pub fn frames(&self, view: &View, encoding: Encoding, from: Option<u64>) -> Frames {
+        let table = self.table();
+        let to = table.revision();
+        let key = CacheKey { view: view.clone(), encoding, from, to };
+        if let Some(frames) = self.cache().get(&key) {
+            return frames.clone();
+        }
+        let messages = match table.since(from, view) {
+            Since::Nothing => Vec::new(),
+            Since::Reset => table.snapshot(view),
+            Since::Delta(changes) if changes.is_empty() => Vec::new(),
+            Since::Delta(changes) => {
+                vec![ServerMessage::Delta { since: from.unwrap_or_default(), revision: to, changes }]
+            }
+        };
+        // Rows are shared, not copied: encoding needs no lock on the state.
+        drop(table);
+        let frames = messages.iter().map(|message| codec::encode(message, encoding)).collect();
+        let frames = Frames { frames, revision: to };
+        let mut cache = self.cache();
+        if cache.len() >= CACHE_LIMIT {
+            cache.retain(|key, _| key.to == to);
+            if cache.len() >= CACHE_LIMIT {
+                cache.clear();
+            }
+        }
+        cache.insert(key, frames.clone());
+        frames
+    }
+
+    fn cache(&self) -> MutexGuard<'_, HashMap<CacheKey, Frames>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,1 @@
+//! The SkyPilot source.
