@@ -40,7 +40,7 @@ pub fn date_time(moment: EpochMs, utc: bool) -> String {
     )
 }
 
-fn zoned(moment: EpochMs, utc: bool) -> Option<jiff::Zoned> {
+fn zoned(moment: EpochMs, utc: bool) -> Option<jiff::ZonedDateTime> {
     let zone = if utc {
         jiff::tz::TimeZone::UTC
     } else {
@@ -48,7 +48,7 @@ fn zoned(moment: EpochMs, utc: bool) -> Option<jiff::Zoned> {
     };
     jiff::Timestamp::from_millisecond(moment.0)
         .ok()
-        .map(|at| at.to_zoned(zone))
+        .map(|at| at.to_zoned_datetime(zone))
 }
 
 /// `1 job`, `3 jobs`, `2 replicas`.

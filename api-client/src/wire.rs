@@ -43,17 +43,17 @@ pub struct Caller {
 }
 
 /// What somebody may do, in SkyPilot's words.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// May look.
+    /// May do everything.
+    Admin,
+    /// May look and act.
+    User,
+    /// May look; also what an unknown role is taken for.
     #[default]
     #[serde(other)]
     Viewer,
-    /// May look and act.
-    User,
-    /// May do everything.
-    Admin,
 }
 
 impl Role {

@@ -125,7 +125,12 @@ impl Hub {
     pub fn frames(&self, view: &View, encoding: Encoding, from: Option<u64>) -> Frames {
         let table = self.table();
         let to = table.revision();
-        let key = CacheKey { view: view.clone(), encoding, from, to };
+        let key = CacheKey {
+            view: view.clone(),
+            encoding,
+            from,
+            to,
+        };
         if let Some(frames) = self.cache().get(&key) {
             return frames.clone();
         }
@@ -134,13 +139,23 @@ impl Hub {
             Since::Reset => table.snapshot(view),
             Since::Delta(changes) if changes.is_empty() => Vec::new(),
             Since::Delta(changes) => {
-                vec![ServerMessage::Delta { since: from.unwrap_or_default(), revision: to, changes }]
+                vec![ServerMessage::Delta {
+                    since: from.unwrap_or_default(),
+                    revision: to,
+                    changes,
+                }]
             }
         };
         // Rows are shared, not copied: encoding needs no lock on the state.
         drop(table);
-        let frames = messages.iter().map(|message| codec::encode(message, encoding)).collect();
-        let frames = Frames { frames, revision: to };
+        let frames = messages
+            .iter()
+            .map(|message| codec::encode(message, encoding))
+            .collect();
+        let frames = Frames {
+            frames,
+            revision: to,
+        };
         let mut cache = self.cache();
         if cache.len() >= CACHE_LIMIT {
             cache.retain(|key, _| key.to == to);
