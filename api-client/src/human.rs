@@ -40,6 +40,28 @@ pub fn date_time(moment: EpochMs, utc: bool) -> String {
     )
 }
 
+/// `11-24 14:03` of a moment in this machine's zone, or UTC: when the day is not obvious.
+pub fn day_time(moment: EpochMs, utc: bool) -> String {
+    zoned(moment, utc).map_or_else(
+        || "-".to_owned(),
+        |at| at.strftime("%m-%d %H:%M").to_string(),
+    )
+}
+
+/// Reads a span: `90s`, `30m`, `2h`, `1d2h`, and `2h40` as [`age`] writes it. Milliseconds.
+pub fn parse_span(words: &str) -> Option<i64> {
+    let words = words.trim();
+    let parse = |words: &str| humantime::parse_duration(words).ok();
+    let span = match parse(words) {
+        Some(span) => span,
+        None if words.contains('h') && words.ends_with(|c: char| c.is_ascii_digit()) => {
+            parse(&format!("{words}m"))?
+        }
+        None => return None,
+    };
+    i64::try_from(span.as_millis()).ok()
+}
+
 fn zoned(moment: EpochMs, utc: bool) -> Option<jiff::ZonedDateTime> {
     let zone = if utc {
         jiff::tz::TimeZone::UTC
@@ -81,5 +103,14 @@ mod tests {
             assert!(age(seconds * 1000).len() <= 5);
         }
         assert_eq!(age(-5000), "0s");
+    }
+
+    #[test]
+    fn spans_read_as_they_are_written() {
+        assert_eq!(parse_span("90s"), Some(90_000));
+        assert_eq!(parse_span("1d2h"), Some(26 * 3_600_000));
+        assert_eq!(parse_span("2h40"), Some(160 * 60_000));
+        assert_eq!(parse_span("banana"), None);
+        assert_eq!(parse_span("5"), None);
     }
 }
