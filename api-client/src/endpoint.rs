@@ -1,5 +1,7 @@
 //! Where the server is and with which credentials: the order of cli.md, without surprises.
 
+use base64::Engine as _;
+
 use crate::text::Text;
 
 /// A secret. It cannot be printed; [`Secret::expose`] is for the line that sends it.
@@ -43,6 +45,24 @@ pub enum Credentials {
     Cookie(Secret),
 }
 
+impl Credentials {
+    /// The header that carries them: its name and its value. The value is secret.
+    pub fn header(&self) -> Option<(&'static str, String)> {
+        match self {
+            Credentials::None => None,
+            Credentials::Basic { user, password } => {
+                let pair = format!("{user}:{}", password.expose());
+                let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
+                Some(("authorization", format!("Basic {encoded}")))
+            }
+            Credentials::Bearer(token) => {
+                Some(("authorization", format!("Bearer {}", token.expose())))
+            }
+            Credentials::Cookie(cookie) => Some(("cookie", cookie.expose().to_owned())),
+        }
+    }
+}
+
 /// Where an endpoint came from, for `api info`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -71,5 +91,18 @@ impl Endpoint {
     /// The address for people: credentials are never part of it.
     pub fn shown(&self) -> Text {
         Text::new(&self.url)
+    }
+
+    /// On this machine: no proxy stands in between.
+    pub fn is_loopback(&self) -> bool {
+        let Ok(url) = reqwest::Url::parse(&self.url) else {
+            return false;
+        };
+        let host = url.host_str().unwrap_or_default();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost"
+            || bare
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
     }
 }

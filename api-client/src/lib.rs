@@ -29,6 +29,8 @@ pub mod phase;
 pub mod policy;
 pub mod query;
 pub mod rest;
+#[cfg(feature = "client")]
+pub mod session;
 pub mod table;
 pub mod text;
 pub mod time;

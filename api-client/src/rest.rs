@@ -1,11 +1,104 @@
-//! Typed REST calls to a skytower server.
+//! Typed REST calls to a skytower server: the shapes always, the calls with feature `client`.
+//!
+//! Everything that answers with a request (`POST /api/v1/requests`, also as a dry run, and `GET` and
+//! `DELETE` of one) answers with its row, an [`crate::entity::Request`].
+
+#[cfg(feature = "client")]
+mod client;
+#[cfg(feature = "client")]
+mod error;
+pub mod path;
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+#[cfg(feature = "client")]
+pub use client::{Client, Status};
+#[cfg(feature = "client")]
+pub(crate) use client::refusal;
+#[cfg(feature = "client")]
+pub use error::{ClientError, Unreachable};
 
 use crate::action::ActionOptions;
+use crate::entity::Entity;
 use crate::key::Key;
+use crate::kind::Kind;
 use crate::text::{Block, Text};
 use crate::wire::Caller;
+
+/// The header that makes a repeated `POST /api/v1/requests` the same request.
+pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+
+/// The query of `GET /api/v1/{kind}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ListQuery {
+    /// A query in the language of [`crate::query`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub q: Option<String>,
+    /// A column, with `-` in front when descending.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sort: Option<String>,
+    /// The most rows wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// [`Page::next`] of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// The answer of `GET /api/v1/{kind}`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Page {
+    /// The rows, as in the stream.
+    pub rows: Vec<Arc<Entity>>,
+    /// The revision they are of.
+    pub revision: u64,
+    /// The cursor of the next page, when there is more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<Text>,
+}
+
+impl Page {
+    /// Reads rows of `kind`.
+    pub fn decode(kind: Kind, json: &str) -> Result<Self, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct In<'a> {
+            #[serde(borrow)]
+            rows: Vec<&'a RawValue>,
+            #[serde(default)]
+            revision: u64,
+            next: Option<Text>,
+        }
+        let page: In<'_> = serde_json::from_str(json)?;
+        let rows = page
+            .rows
+            .iter()
+            .map(|raw| Entity::decode(kind, raw.get()).map(Arc::new))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            rows,
+            revision: page.revision,
+            next: page.next,
+        })
+    }
+}
+
+/// The query of `GET /api/v1/{kind}/{key}/logs`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogQuery {
+    /// Go on as the log grows.
+    pub follow: bool,
+    /// Only so many lines from the end; everything when none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tail: Option<u32>,
+    /// Another log of the same thing, such as `controller` or `provision`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+}
 
 /// `GET /api/health`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
