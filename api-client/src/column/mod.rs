@@ -7,6 +7,7 @@ mod places;
 mod serving;
 mod work;
 
+pub(crate) use cells::number;
 pub use cells::{compare, natural, text, write_text};
 pub use fit::{Fit, fit, sort};
 

@@ -1,8 +1,32 @@
 //! The query language: one for every table, `-q` on the command line and `?q=` in REST.
 //!
-//! Bare words (substring, smart case) · `~re` · `-term` or `!term` · `f:fuzzy` · `field:value[,value]`
-//! with `*` · `field>=value` with units (`gpus>=8 age<2h`) · `(a or b) c` · `@me`. Fields are the
-//! columns' names.
+//! ```text
+//! query  = all { "or" all }
+//! all    = { [ "-" | "!" ] term }
+//! term   = "(" query ")"      one of several
+//!        | word               somewhere in the row; upper case counts when it has any
+//!        | ~regex             the same for a regular expression
+//!        | f:word             the letters in this order
+//!        | @me                mine
+//!        | field:value,value  exactly one of these (whole words; `*` stands for anything, `-` for unknown)
+//!        | field!=value       none of these
+//!        | field~regex        a regular expression on one field
+//!        | field>=value       also > < <=; with units: gpus>=8 age<2h memory>80G
+//! ```
+//!
+//! Fields are the columns' names. Quotes make a word of anything. k9s' `-f word`, `-l field=value`
+//! and `!word` are understood.
+
+mod ast;
+mod complete;
+mod needle;
+mod parse;
+mod test;
+
+use std::fmt;
+
+pub use complete::{Suggestion, complete};
+pub use needle::fuzzy;
 
 use crate::column::Context;
 use crate::entity::Entity;
@@ -21,17 +45,39 @@ pub struct QueryError {
 }
 
 /// A query that was understood. The empty one matches everything.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Query {
     source: String,
+    tree: ast::Node,
+    test: test::Test,
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self {
+            source: String::new(),
+            tree: ast::Node::And(Vec::new()),
+            test: test::Test::And(Vec::new()),
+        }
+    }
+}
+
+impl PartialEq for Query {
+    /// The same terms, however they were written.
+    fn eq(&self, other: &Self) -> bool {
+        self.tree == other.tree
+    }
 }
 
 impl Query {
     /// Reads a query for rows of `kind`.
     pub fn parse(input: &str, kind: Kind) -> Result<Self, QueryError> {
-        let _ = kind;
+        let tree = parse::parse(input)?;
+        let test = test::compile(&tree, kind)?;
         Ok(Self {
             source: input.to_owned(),
+            tree,
+            test,
         })
     }
 
@@ -42,12 +88,21 @@ impl Query {
 
     /// Matches everything.
     pub fn is_empty(&self) -> bool {
-        self.source.trim().is_empty()
+        matches!(&self.tree, ast::Node::And(parts) if parts.is_empty())
     }
 
     /// Does the row match.
     pub fn matches(&self, row: &Entity, context: &Context) -> bool {
-        let _ = (row, context);
-        true
+        self.test.holds(row, context)
     }
 }
+
+impl fmt::Display for Query {
+    /// In one spelling: reading it again gives an equal query.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.tree, f)
+    }
+}
+
+#[cfg(test)]
+mod tests;
