@@ -33,6 +33,7 @@ pub mod rest;
 #[cfg(feature = "client")]
 pub mod session;
 pub mod table;
+pub mod target;
 pub mod text;
 pub mod time;
 pub mod wire;
