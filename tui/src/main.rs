@@ -1,2 +1,8 @@
-//! x
-fn main() {}
+//! `skytower`: the dashboard when no command is given.
+
+use clap::Parser as _;
+use skytower::cli::args::Cli;
+
+fn main() {
+    let _ = Cli::parse();
+}
