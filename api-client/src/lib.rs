@@ -8,7 +8,7 @@
 //! - [`wire`], [`codec`]: how it travels. [`table`]: the state, on both sides.
 //! - [`action`], [`policy`]: what can be done, and by whom.
 //! - [`column`], [`query`], [`human`]: how it is shown, narrowed and written.
-//! - [`rest`] (its types always), [`feed`], [`endpoint`] (feature `client`): connecting.
+//! - [`credentials`], [`rest`] (its types always), [`feed`], [`endpoint`] (feature `client`): connecting.
 //!
 //! Nothing here draws, and the core (everything but the last line) does no input or output.
 
@@ -17,6 +17,7 @@ pub mod action;
 pub mod backoff;
 pub mod codec;
 pub mod column;
+pub mod credentials;
 #[cfg(feature = "client")]
 pub mod endpoint;
 pub mod entity;

@@ -5,7 +5,8 @@
 //! encoded bytes. There is no queue per client, so a slow one costs nothing and merely asks later.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use skytower_api_client::codec::{self, Encoding};
@@ -17,6 +18,8 @@ use tokio::sync::watch;
 
 /// Encoded answers that are kept: several views at several recent cursors.
 const CACHE_LIMIT: usize = 64;
+/// Their size together, in bytes. A single larger one is kept for as long as it is the present one.
+const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
 /// The bytes that bring a client from one revision to another.
 #[derive(Clone, Debug)]
@@ -42,12 +45,49 @@ pub struct Hub {
     epoch: Text,
     table: Mutex<Table>,
     revision: watch::Sender<u64>,
-    cache: Mutex<HashMap<CacheKey, Frames>>,
+    watchers: watch::Sender<usize>,
+    cache: Mutex<Cache>,
+    encodes: AtomicU64,
+}
+
+/// The cell is filled by the first who asks; the others wait for it rather than encode again.
+type Cell = Arc<OnceLock<Frames>>;
+
+#[derive(Debug, Default)]
+struct Cache(HashMap<CacheKey, Cell>);
+
+impl Cache {
+    fn bytes(&self) -> usize {
+        let filled = self.0.values().filter_map(|cell| cell.get());
+        filled
+            .flat_map(|frames| frames.frames.iter().map(Bytes::len))
+            .sum()
+    }
+
+    /// Makes room for one more answer that leads to revision `to`.
+    fn make_room(&mut self, to: u64) {
+        if self.0.len() >= CACHE_LIMIT || self.bytes() > CACHE_BYTES {
+            self.0.retain(|key, _| key.to == to);
+        }
+        if self.0.len() >= CACHE_LIMIT {
+            self.0.clear();
+        }
+    }
 }
 
 impl std::fmt::Debug for CacheKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?}→{}", self.from, self.to)
+    }
+}
+
+/// One watching client.
+#[derive(Debug)]
+pub struct Watcher(Arc<Hub>);
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.0.watchers.send_modify(|count| *count -= 1);
     }
 }
 
@@ -64,7 +104,9 @@ impl Hub {
             epoch: Text::from(uuid::Uuid::now_v7().to_string()),
             table: Mutex::new(Table::new()),
             revision: watch::Sender::new(0),
-            cache: Mutex::new(HashMap::new()),
+            watchers: watch::Sender::new(0),
+            cache: Mutex::default(),
+            encodes: AtomicU64::new(0),
         }
     }
 
@@ -120,6 +162,17 @@ impl Hub {
         self.revision.subscribe()
     }
 
+    /// How many clients watch: sources look less often when nobody does.
+    pub fn watchers(&self) -> watch::Receiver<usize> {
+        self.watchers.subscribe()
+    }
+
+    /// Counts a watching client for as long as the guard lives.
+    pub fn watcher(self: &Arc<Self>) -> Watcher {
+        self.watchers.send_modify(|count| *count += 1);
+        Watcher(self.clone())
+    }
+
     /// What brings a client with `view` from `from` (none: it has nothing) to the present. Encoded
     /// once for all clients that ask the same.
     pub fn frames(&self, view: &View, encoding: Encoding, from: Option<u64>) -> Frames {
@@ -131,7 +184,14 @@ impl Hub {
             from,
             to,
         };
-        if let Some(frames) = self.cache().get(&key) {
+        let cell = {
+            let mut cache = self.cache();
+            if !cache.0.contains_key(&key) {
+                cache.make_room(to);
+            }
+            cache.0.entry(key).or_default().clone()
+        };
+        if let Some(frames) = cell.get() {
             return frames.clone();
         }
         let messages = match table.since(from, view) {
@@ -148,26 +208,27 @@ impl Hub {
         };
         // Rows are shared, not copied: encoding needs no lock on the state.
         drop(table);
-        let frames = messages
-            .iter()
-            .map(|message| codec::encode(message, encoding))
-            .collect();
-        let frames = Frames {
-            frames,
+        cell.get_or_init(|| Frames {
+            frames: messages
+                .iter()
+                .map(|message| self.encode(message, encoding))
+                .collect(),
             revision: to,
-        };
-        let mut cache = self.cache();
-        if cache.len() >= CACHE_LIMIT {
-            cache.retain(|key, _| key.to == to);
-            if cache.len() >= CACHE_LIMIT {
-                cache.clear();
-            }
-        }
-        cache.insert(key, frames.clone());
-        frames
+        })
+        .clone()
     }
 
-    fn cache(&self) -> MutexGuard<'_, HashMap<CacheKey, Frames>> {
+    fn encode(&self, message: &ServerMessage, encoding: Encoding) -> Bytes {
+        self.encodes.fetch_add(1, Ordering::Relaxed);
+        codec::encode(message, encoding)
+    }
+
+    /// How many messages were encoded: as many as there were different ones, not as many as were sent.
+    pub fn encodes(&self) -> u64 {
+        self.encodes.load(Ordering::Relaxed)
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,5 +4,16 @@
 //! source --rows--> hub.commit() --revision--> hub.frames(view, cursor), encoded once --> clients
 //! ```
 
+pub mod config;
+pub mod home;
+pub mod http;
 pub mod hub;
+mod log;
+pub mod logs;
+pub mod requests;
+pub mod server;
 pub mod source;
+
+pub use config::{Config, SourceConfig};
+pub use http::AppState;
+pub use server::{StartError, main_background, run};

@@ -12,10 +12,19 @@ use futures_util::Stream;
 use skytower_api_client::action::{ActionOptions, ActionSpec};
 use skytower_api_client::wire::{Caller, Problem};
 use skytower_api_client::{Block, Entity, EpochMs, Key, Text};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::config::SourceConfig;
+use crate::hub::Hub;
 
 /// A future that can be stored: sources are used as trait objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Opens a configured source. Nothing is asked of it before [`Source::run`].
+pub fn open(config: &SourceConfig, hub: Arc<Hub>) -> anyhow::Result<Arc<dyn Source>> {
+    skypilot::open(config, hub)
+}
 
 /// One call to the source that carries out (part of) a request. A request with many targets becomes
 /// one or more of these, as [`Source::plan`] says; each is written to the journal before it is made.
@@ -119,6 +128,16 @@ pub trait Source: Send + Sync + 'static {
 
     /// Watches, and writes what it sees into the hub, until `stop`. Never returns before.
     fn run(self: Arc<Self>, stop: CancellationToken) -> BoxFuture<'static, ()>;
+
+    /// Who its credentials make us, as soon as the source has said so. None: it has not said (yet).
+    fn caller(&self) -> watch::Receiver<Option<Caller>> {
+        watch::channel(None).1
+    }
+
+    /// How many calls were made to what is watched, for those who measure.
+    fn upstream_calls(&self) -> Option<u64> {
+        None
+    }
 
     /// Somebody looks at this row (`true`), or nobody does any more.
     fn focus(&self, key: &Key, looked_at: bool);

@@ -1,0 +1,113 @@
+//! The server's door: REST and the watching websocket.
+//!
+//! Every request passes [`guard`] (who, from where), then its handler; errors of any kind are
+//! problem documents.
+
+mod attention;
+mod guard;
+mod lists;
+pub mod logs;
+mod meters;
+pub mod problem;
+pub mod requests;
+mod serve;
+mod status;
+mod watch;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, Uri};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use skytower_api_client::rest::path;
+use skytower_api_client::wire::{Caller, Problem};
+use tokio::sync::{mpsc, watch as channel};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use attention::Attention;
+pub(crate) use meters::Meters;
+use problem::Failure;
+pub(crate) use serve::serve;
+
+use crate::config::Config;
+use crate::home::TokenHash;
+use crate::hub::Hub;
+use crate::source::Source;
+
+/// The largest body of a request, in bytes.
+pub const BODY_LIMIT: usize = 64 * 1024;
+
+/// What every handler can reach. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState {
+    /// The state of everything that is watched.
+    pub hub: Arc<Hub>,
+    /// What is watched.
+    pub sources: Arc<[Arc<dyn Source>]>,
+    /// Everything that changes something.
+    pub requests: Arc<crate::requests::Requests>,
+    /// The logs that are being read.
+    pub logs: Arc<crate::logs::Logs>,
+    /// What the server was told when it started.
+    pub config: Arc<Config>,
+    /// Who everybody with the token is. It may change while a connection is open.
+    pub caller: channel::Receiver<Caller>,
+    /// The server ends.
+    pub stop: CancellationToken,
+    pub(crate) token: TokenHash,
+    pub(crate) port: u16,
+    pub(crate) attention: Arc<Attention>,
+    pub(crate) meters: Arc<Meters>,
+    /// Held by every open websocket: the server ends when all are dropped.
+    pub(crate) open: mpsc::Sender<()>,
+}
+
+impl AppState {
+    /// The source of that name: the first part of a key.
+    pub fn source(&self, name: &str) -> Option<&Arc<dyn Source>> {
+        self.sources.iter().find(|source| **source.name() == *name)
+    }
+}
+
+/// Everything that is served.
+pub(crate) fn router(state: AppState) -> Router {
+    Router::new()
+        .route(path::HEALTH, get(status::health))
+        .route("/metrics", get(status::metrics))
+        .route("/api/v1/status", get(status::status))
+        .route(path::WATCH, get(watch::open))
+        .route(path::REQUESTS, post(requests::create).get(lists::requests))
+        .route(
+            "/api/v1/requests/{id}",
+            get(requests::show).delete(requests::cancel),
+        )
+        .route("/api/v1/{kind}", get(lists::list))
+        .route("/api/v1/{kind}/{key}", get(lists::detail))
+        .route("/api/v1/{kind}/{key}/logs", get(logs::read))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(from_fn_with_state(state.clone(), guard::admit))
+        .with_state(state)
+}
+
+async fn unknown_path(uri: Uri) -> Failure {
+    Failure(
+        Problem::new(
+            "not_found",
+            404,
+            format!("there is nothing at {}", uri.path()),
+        )
+        .hint("the lists are at /api/v1/clusters, /api/v1/jobs, /api/v1/services, …"),
+    )
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Failure {
+    Failure(Problem::new(
+        "method_not_allowed",
+        405,
+        format!("{} does not understand {method}", uri.path()),
+    ))
+}

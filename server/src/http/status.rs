@@ -1,0 +1,131 @@
+//! What the server says about itself.
+
+use std::fmt::Write as _;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::{Extension, Json};
+use serde_json::json;
+use skytower_api_client::rest::Health;
+use skytower_api_client::wire::{Caller, PROTOCOL};
+use skytower_api_client::{Kind, Text};
+
+use super::AppState;
+use crate::server::{COMMIT, VERSION};
+
+/// `GET /api/health`
+pub(crate) async fn health(
+    State(state): State<AppState>,
+    caller: Option<Extension<Caller>>,
+) -> Json<Health> {
+    let mut health = Health {
+        status: Text::from("needs_auth"),
+        service: Text::from("skytower"),
+        version: Text::from(VERSION),
+        commit: Text::from(COMMIT),
+        api_version: PROTOCOL,
+        ..Health::default()
+    };
+    if let Some(Extension(caller)) = caller {
+        health.status = Text::from("healthy");
+        health.epoch = Some(state.hub.epoch().clone());
+        health.revision = Some(state.hub.revision());
+        health.clients = Some(*state.hub.watchers().borrow() as u64);
+        health.pid = Some(std::process::id());
+        health.user = Some(caller);
+    }
+    Json(health)
+}
+
+/// `GET /api/v1/status`: the server and what it watches, as `skytower api status -o json` prints it.
+pub(crate) async fn status(State(state): State<AppState>) -> Json<serde_json::Value> {
+    let (sources, revision): (Vec<_>, u64) = state.hub.read(|table| {
+        let rows = table.rows(Kind::Source).cloned();
+        (rows.collect(), table.revision())
+    });
+    Json(json!({
+        "server": {
+            "url": format!("http://127.0.0.1:{}", state.port),
+            "pid": std::process::id(),
+            "status": "healthy",
+            "version": VERSION,
+            "commit": COMMIT,
+            "epoch": state.hub.epoch(),
+            "revision": revision,
+            "clients": *state.hub.watchers().borrow(),
+        },
+        "sources": sources,
+    }))
+}
+
+/// `GET /metrics`: Prometheus' text format.
+pub(crate) async fn metrics(State(state): State<AppState>) -> impl IntoResponse {
+    let mut out = String::new();
+    let mut family = |name: &str, kind: &str, help: &str, values: &[(String, u64)]| {
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (labels, value) in values {
+            let _ = writeln!(out, "{name}{labels} {value}");
+        }
+    };
+    let one = |value: u64| vec![(String::new(), value)];
+    let (frames, bytes, stuck) = state.meters.read();
+    let rows: Vec<_> = state.hub.read(|table| {
+        let of = |kind: &Kind| (format!("{{kind=\"{kind}\"}}"), table.len(*kind) as u64);
+        Kind::ALL.iter().map(of).collect()
+    });
+    let calls: Vec<_> = state
+        .sources
+        .iter()
+        .filter_map(|source| {
+            let calls = source.upstream_calls()?;
+            Some((format!("{{source=\"{}\"}}", source.name()), calls))
+        })
+        .collect();
+    let gauge = "gauge";
+    let counter = "counter";
+    family(
+        "skytower_revision",
+        gauge,
+        "The present revision of the state.",
+        &one(state.hub.revision()),
+    );
+    family("skytower_rows", gauge, "Rows, by kind.", &rows);
+    family(
+        "skytower_watchers",
+        gauge,
+        "Clients that watch.",
+        &one(*state.hub.watchers().borrow() as u64),
+    );
+    family(
+        "skytower_frames_sent_total",
+        counter,
+        "Messages sent to watching clients.",
+        &one(frames),
+    );
+    family(
+        "skytower_bytes_sent_total",
+        counter,
+        "Their bytes.",
+        &one(bytes),
+    );
+    family(
+        "skytower_encodes_total",
+        counter,
+        "Messages encoded; each is shared by all clients of a view.",
+        &one(state.hub.encodes()),
+    );
+    family(
+        "skytower_stuck_clients_total",
+        counter,
+        "Clients closed because they did not read.",
+        &one(stuck),
+    );
+    family(
+        "skytower_upstream_calls_total",
+        counter,
+        "Calls made to what is watched.",
+        &calls,
+    );
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], out)
+}

@@ -1,0 +1,61 @@
+//! The server as a program of its own.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use skytower_api_client::credentials::Credentials;
+use skytower_server::{Config, SourceConfig};
+
+/// Watches SkyPilot once for a whole organisation and pushes every change to its clients.
+#[derive(Parser)]
+#[command(name = "skytower-server", version)]
+struct Arguments {
+    /// Address to listen on (loopback only) [default: 127.0.0.1:46590, or a free port when it is taken]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// State folder
+    #[arg(
+        long,
+        env = "SKYTOWER_HOME",
+        value_name = "FOLDER",
+        required_unless_present = "config_stdin"
+    )]
+    home: Option<PathBuf>,
+    /// A SkyPilot API server to watch; for one that wants credentials use --config-stdin
+    #[arg(long = "source", value_name = "NAME=URL", value_parser = source)]
+    sources: Vec<SourceConfig>,
+    /// End after so long without watching clients and running requests, such as 10m
+    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
+    idle_exit: Option<Duration>,
+    /// Read the whole configuration as JSON from standard input, secrets included
+    #[arg(long, conflicts_with_all = ["listen", "sources", "idle_exit"])]
+    config_stdin: bool,
+}
+
+fn source(argument: &str) -> Result<SourceConfig, String> {
+    let (name, url) = argument
+        .split_once('=')
+        .ok_or("write it as NAME=URL, such as prod=http://127.0.0.1:46580")?;
+    Ok(SourceConfig {
+        name: name.to_owned(),
+        url: url.trim_end_matches('/').to_owned(),
+        credentials: Credentials::None,
+    })
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if arguments.config_stdin {
+        return skytower_server::main_background();
+    }
+    skytower_server::server::main_with(Config {
+        listen: arguments.listen,
+        home: arguments.home.unwrap_or_default(),
+        sources: arguments.sources,
+        idle_exit: arguments.idle_exit,
+        ..Config::default()
+    })
+}

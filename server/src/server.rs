@@ -1,0 +1,428 @@
+//! The life of a server: from its state folder to its last close frame.
+
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use skytower_api_client::Text;
+use skytower_api_client::wire::{Caller, Role};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, ConfigError, DEFAULT_LISTEN};
+use crate::home::{Card, CardSource, Home, HomeError};
+use crate::http::{self, AppState, Attention, Meters};
+use crate::hub::Hub;
+use crate::logs::Logs;
+use crate::requests::Requests;
+use crate::source::{self, Source};
+
+/// The server's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The commit it was built from, where the build says so.
+pub const COMMIT: &str = match option_env!("SKYTOWER_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+/// How long connections and requests may take to end when the server does.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Why a server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// What it was told makes no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Its state folder cannot be used.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// An address that others can reach.
+    #[error(
+        "{0} can be reached from other machines, and this version has no accounts to tell people \
+         apart: listen on 127.0.0.1, and let others in through an SSH tunnel"
+    )]
+    NotLoopback(SocketAddr),
+    /// The address is taken or not to be had.
+    #[error("cannot listen on {listen}: {error}")]
+    Listen {
+        /// The address.
+        listen: SocketAddr,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// A source cannot be opened.
+    #[error("cannot watch `{name}`: {why:#}")]
+    Source {
+        /// Its name.
+        name: String,
+        /// Why not.
+        why: anyhow::Error,
+    },
+    /// The journal cannot be opened.
+    #[error("cannot open the journal of requests: {0:#}")]
+    Journal(anyhow::Error),
+}
+
+/// A server that is about to serve: it holds its folder and its address.
+pub struct Server {
+    home: Home,
+    listener: TcpListener,
+    state: AppState,
+    connections_over: mpsc::Receiver<()>,
+    caller: watch::Sender<Caller>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Server").field(&self.url()).finish()
+    }
+}
+
+/// Runs a server until `stop` (or until it ends by itself, see [`Config::idle_exit`]).
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartError> {
+    Server::open(config, stop).await?.serve().await
+}
+
+impl Server {
+    /// Takes the state folder and the address.
+    pub async fn open(config: Config, stop: CancellationToken) -> Result<Self, StartError> {
+        let configured = config.sources.clone();
+        Self::open_with(config, stop, |hub| {
+            configured
+                .iter()
+                .map(|config| {
+                    source::open(config, hub.clone()).map_err(|why| StartError::Source {
+                        name: config.name.clone(),
+                        why,
+                    })
+                })
+                .collect()
+        })
+        .await
+    }
+
+    /// As [`Server::open`], with sources that somebody else makes.
+    pub async fn open_with(
+        config: Config,
+        stop: CancellationToken,
+        sources: impl FnOnce(&Arc<Hub>) -> Result<Vec<Arc<dyn Source>>, StartError>,
+    ) -> Result<Self, StartError> {
+        config.check()?;
+        if let Some(listen) = config.listen
+            && !listen.ip().is_loopback()
+        {
+            return Err(StartError::NotLoopback(listen));
+        }
+        let home = Home::open(&config.home)?;
+        let listener = listen(config.listen).await?;
+        let hub = Arc::new(Hub::new());
+        let sources: Arc<[Arc<dyn Source>]> = sources(&hub)?.into();
+        let requests = Requests::open(home.path(), hub.clone(), sources.clone(), config.others)
+            .map_err(StartError::Journal)?;
+        let caller = watch::Sender::new(merged(&sources));
+        let (open, connections_over) = mpsc::channel(1);
+        let state = AppState {
+            logs: Logs::new(sources.clone()),
+            attention: Attention::new(sources.clone()),
+            meters: Arc::new(Meters::default()),
+            caller: caller.subscribe(),
+            port: port(&listener),
+            token: home.token(),
+            config: Arc::new(config),
+            hub,
+            sources,
+            requests,
+            stop,
+            open,
+        };
+        Ok(Self {
+            home,
+            listener,
+            state,
+            connections_over,
+            caller,
+        })
+    }
+
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("http://{}", address(&self.listener))
+    }
+
+    /// The state it serves.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.state.hub
+    }
+
+    /// Its state folder.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Serves until it is stopped.
+    pub async fn serve(self) -> Result<(), StartError> {
+        let url = self.url();
+        let Self {
+            home,
+            listener,
+            state,
+            mut connections_over,
+            caller,
+        } = self;
+        home.publish(&card(&url, &state))?;
+        tracing::info!(url, version = VERSION, commit = COMMIT, "serving");
+
+        let stop = state.stop.clone();
+        let mut tasks = JoinSet::new();
+        for source in state.sources.iter() {
+            tasks.spawn(source.clone().run(stop.clone()));
+        }
+        tasks.spawn(state.requests.clone().run(stop.clone()));
+        tasks.spawn(follow_callers(state.sources.clone(), caller, stop.clone()));
+        if let Some(after) = state.config.idle_exit {
+            tasks.spawn(idle_exit(state.clone(), after));
+        }
+        let router = http::router(state.clone());
+        // The state holds one end of what every connection holds: it must not outlive this line.
+        drop(state);
+        http::serve(listener, router, stop.clone(), GRACE).await;
+
+        tracing::info!("stopping");
+        let over = async {
+            let _ = connections_over.recv().await;
+            while tasks.join_next().await.is_some() {}
+        };
+        if tokio::time::timeout(GRACE, over).await.is_err() {
+            tracing::warn!("something did not end in time and was cut off");
+        }
+        home.withdraw();
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+async fn listen(asked: Option<SocketAddr>) -> Result<TcpListener, StartError> {
+    let listen = asked.unwrap_or(DEFAULT_LISTEN);
+    match TcpListener::bind(listen).await {
+        Ok(listener) => Ok(listener),
+        Err(error) if asked.is_none() && error.kind() == std::io::ErrorKind::AddrInUse => {
+            let any = SocketAddr::new(listen.ip(), 0);
+            TcpListener::bind(any)
+                .await
+                .map_err(|error| StartError::Listen { listen: any, error })
+        }
+        Err(error) => Err(StartError::Listen { listen, error }),
+    }
+}
+
+fn address(listener: &TcpListener) -> SocketAddr {
+    // Only a socket that is not bound has no address.
+    listener.local_addr().unwrap_or(DEFAULT_LISTEN)
+}
+
+fn port(listener: &TcpListener) -> u16 {
+    address(listener).port()
+}
+
+fn card(url: &str, state: &AppState) -> Card {
+    let sources = state.config.sources.iter();
+    Card {
+        url: url.to_owned(),
+        pid: std::process::id(),
+        version: VERSION.to_owned(),
+        commit: COMMIT.to_owned(),
+        epoch: state.hub.epoch().to_string(),
+        sources: sources
+            .map(|source| CardSource {
+                name: source.name.clone(),
+                url: source.url.clone(),
+            })
+            .collect(),
+    }
+}
+
+/// Who everybody with the token is: what the sources say about the credentials they were given.
+///
+/// With several sources it is one person with several identities. Each source still refuses what its
+/// own identity may not do; the role here only explains beforehand, so the strongest one counts.
+fn merged(sources: &[Arc<dyn Source>]) -> Caller {
+    let mut known = sources
+        .iter()
+        .filter_map(|source| source.caller().borrow().clone());
+    let Some(first) = known.next() else {
+        return nobody_knows();
+    };
+    known.fold(first, |mut all, other| {
+        for id in other.ids {
+            if !all.ids.contains(&id) {
+                all.ids.push(id);
+            }
+        }
+        let rank = |role| match role {
+            Role::Viewer => 0,
+            Role::User => 1,
+            Role::Admin => 2,
+        };
+        if rank(other.role) > rank(all.role) {
+            all.role = other.role;
+        }
+        all.workspaces = match (all.workspaces, other.workspaces) {
+            (Some(mut some), Some(more)) => {
+                some.extend(more);
+                some.sort();
+                some.dedup();
+                Some(some)
+            }
+            _ => None,
+        };
+        all
+    })
+}
+
+/// No source has said who we are: whoever started the server.
+fn nobody_knows() -> Caller {
+    let name = ["USER", "LOGNAME"]
+        .into_iter()
+        .filter_map(|name| std::env::var(name).ok())
+        .find(|name| !name.is_empty());
+    Caller {
+        ids: Vec::new(),
+        name: name.map_or_else(|| Text::from("local"), Text::from),
+        role: Role::Admin,
+        workspaces: None,
+    }
+}
+
+async fn follow_callers(
+    sources: Arc<[Arc<dyn Source>]>,
+    caller: watch::Sender<Caller>,
+    stop: CancellationToken,
+) {
+    let mut each = JoinSet::new();
+    let caller = Arc::new(caller);
+    for source in sources.iter() {
+        let mut says = source.caller();
+        let (sources, caller) = (sources.clone(), caller.clone());
+        each.spawn(async move {
+            loop {
+                caller.send_if_modified(|now| {
+                    let next = merged(&sources);
+                    let changed = *now != next;
+                    *now = next;
+                    changed
+                });
+                if says.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    stop.cancelled().await;
+}
+
+/// Stops the server when nobody watched and nothing ran for a while.
+async fn idle_exit(state: AppState, after: Duration) {
+    let AppState {
+        hub,
+        requests,
+        stop,
+        ..
+    } = state;
+    let (mut watchers, mut running) = (hub.watchers(), requests.running());
+    loop {
+        let busy = *watchers.borrow_and_update() > 0 || *running.borrow_and_update() > 0;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(after), if !busy => {
+                tracing::info!("nobody watches and nothing runs: ending");
+                stop.cancel();
+                return;
+            }
+            changed = watchers.changed() => if changed.is_err() { return },
+            changed = running.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// The server as a process of its own, told what to do on standard input (see [`Config::to_json`]).
+/// What is wrong goes to standard error, in one sentence, and to the exit code.
+pub fn main_background() -> ExitCode {
+    let mut json = String::new();
+    if let Err(error) = std::io::stdin().read_to_string(&mut json) {
+        eprintln!("error: the configuration cannot be read from standard input: {error}");
+        return ExitCode::FAILURE;
+    }
+    match Config::from_json(&json) {
+        Ok(config) => main_with(config),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The server as a process of its own.
+pub fn main_with(config: Config) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let server = Server::open(config, stop.clone()).await?;
+        crate::log::start(server.home());
+        tokio::spawn(stop_on_signal(stop));
+        server.serve().await
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn stop_on_signal(stop: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let signals = [
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::hangup(),
+    ];
+    let mut waiting = JoinSet::new();
+    for kind in signals {
+        match signal(kind) {
+            Ok(mut signal) => {
+                waiting.spawn(async move { signal.recv().await });
+            }
+            Err(error) => tracing::warn!(%error, "a signal cannot be listened to"),
+        }
+    }
+    let _ = waiting.join_next().await;
+    stop.cancel();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_source_that_knows_the_caller_is_whoever_started_the_server() {
+        let caller = merged(&[]);
+        assert_eq!(caller.role, Role::Admin);
+        assert!(!caller.name.is_empty() && caller.workspaces.is_none());
+    }
+}
