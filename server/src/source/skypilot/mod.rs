@@ -1,5 +1,7 @@
 //! The SkyPilot source.
 
+pub mod client;
+
 use std::sync::Arc;
 
 use super::Source;
