@@ -1,7 +1,5 @@
 //! The SkyPilot source.
 
-pub mod client;
-
 use std::sync::Arc;
 
 use super::Source;
