@@ -1,0 +1,1 @@
+//! The control lines in SkyPilot's log streams.
