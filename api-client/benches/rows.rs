@@ -3,7 +3,11 @@
 //!
 //! `cargo bench -p skytower-api-client`
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints and may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark prints and may panic"
+)]
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -20,8 +24,14 @@ const ROWS: i64 = 100_000;
 const ROUNDS: usize = 5;
 
 fn jobs() -> Vec<Arc<Entity>> {
-    let people = ["alice", "bob", "carol", "dana", "erin", "frank", "gina", "heidi"];
-    let words = [("RUNNING", Phase::Running), ("PENDING", Phase::Pending), ("SUCCEEDED", Phase::Succeeded)];
+    let people = [
+        "alice", "bob", "carol", "dana", "erin", "frank", "gina", "heidi",
+    ];
+    let words = [
+        ("RUNNING", Phase::Running),
+        ("PENDING", Phase::Pending),
+        ("SUCCEEDED", Phase::Succeeded),
+    ];
     (0..ROWS)
         .map(|i| {
             let owner = people[(i * 7 % 8) as usize];
@@ -31,7 +41,10 @@ fn jobs() -> Vec<Arc<Entity>> {
                 source: "prod".into(),
                 name: format!("sweep-lr-{}-{}", i % 97, i).into(),
                 job_name: format!("sweep-lr-{}", i % 97).into(),
-                owner: Some(Owner { id: format!("{:08x}", i * 7 % 8).into(), name: owner.into() }),
+                owner: Some(Owner {
+                    id: format!("{:08x}", i * 7 % 8).into(),
+                    name: owner.into(),
+                }),
                 workspace: Some("default".into()),
                 status: status.into(),
                 phase,
@@ -70,7 +83,10 @@ fn median(mut of: impl FnMut()) -> f64 {
 }
 
 fn line(what: &str, ours: f64, floor_name: &str, floor: f64) {
-    println!("{what:<44} {ours:>9.2} ms   {floor_name:<34} {floor:>9.2} ms   {:>5.2}x", ours / floor);
+    println!(
+        "{what:<44} {ours:>9.2} ms   {floor_name:<34} {floor:>9.2} ms   {:>5.2}x",
+        ours / floor
+    );
 }
 
 fn main() {
@@ -86,7 +102,11 @@ fn main() {
     let view = View::everything();
     let mut frames = Vec::new();
     let encode = median(|| {
-        frames = table.snapshot(&view).iter().map(|m| codec::encode(m, Encoding::Zstd)).collect();
+        frames = table
+            .snapshot(&view)
+            .iter()
+            .map(|m| codec::encode(m, Encoding::Zstd))
+            .collect();
     });
     let mut json = Vec::new();
     let mut packed = Vec::new();
@@ -94,7 +114,12 @@ fn main() {
         json = serde_json::to_vec(&rows).unwrap();
         packed = zstd::bulk::compress(&json, 1).unwrap();
     });
-    line("snapshot: rows to frames", encode, "serde_json + zstd-1", floor_encode);
+    line(
+        "snapshot: rows to frames",
+        encode,
+        "serde_json + zstd-1",
+        floor_encode,
+    );
 
     let mut mirror = Table::new();
     let decode = median(|| {
@@ -109,49 +134,106 @@ fn main() {
         let json = zstd::bulk::decompress(&packed, 256 << 20).unwrap();
         black_box(serde_json::from_slice::<Vec<Job>>(&json).unwrap());
     });
-    line("snapshot: frames to a mirror", decode, "zstd + serde_json to structs", floor_decode);
+    line(
+        "snapshot: frames to a mirror",
+        decode,
+        "zstd + serde_json to structs",
+        floor_decode,
+    );
     let bytes: usize = frames.iter().map(|frame| frame.len()).sum();
-    println!("{:<44} {:>9.2} MB   {:<34} {:>9.2} MB", "snapshot: size", bytes as f64 / 1e6, "one piece", packed.len() as f64 / 1e6);
+    println!(
+        "{:<44} {:>9.2} MB   {:<34} {:>9.2} MB",
+        "snapshot: size",
+        bytes as f64 / 1e6,
+        "one piece",
+        packed.len() as f64 / 1e6
+    );
 
     // State: the floor is a plain map.
     let floor_commit = median(|| {
-        let map: std::collections::BTreeMap<Key, Arc<Entity>> =
-            rows.iter().map(|row| (row.key().clone(), row.clone())).collect();
+        let map: std::collections::BTreeMap<Key, Arc<Entity>> = rows
+            .iter()
+            .map(|row| (row.key().clone(), row.clone()))
+            .collect();
         black_box(map);
     });
-    line("state: 100,000 new rows", commit, "BTreeMap insert", floor_commit);
+    line(
+        "state: 100,000 new rows",
+        commit,
+        "BTreeMap insert",
+        floor_commit,
+    );
     let unchanged = median(|| {
         black_box(table.commit(rows.iter().cloned().map(Change::Upsert)));
     });
-    line("state: the same rows again", unchanged, "BTreeMap insert", floor_commit);
+    line(
+        "state: the same rows again",
+        unchanged,
+        "BTreeMap insert",
+        floor_commit,
+    );
 
     // Filter and sort: the floor touches the same strings and nothing else.
-    let context = Context { now: EpochMs(1_795_100_000_000), ..Context::default() };
+    let context = Context {
+        now: EpochMs(1_795_100_000_000),
+        ..Context::default()
+    };
     let needle = "lr-42-";
     let floor_filter = median(|| {
-        black_box(rows.iter().filter(|row| row.name().contains(needle)).count());
+        black_box(
+            rows.iter()
+                .filter(|row| row.name().contains(needle))
+                .count(),
+        );
     });
-    for input in ["lr-42-", "owner:bob", "status:running gpus>=8 age<2d", "~sweep-lr-4[0-9]-.*7$"] {
+    for input in [
+        "lr-42-",
+        "owner:bob",
+        "status:running gpus>=8 age<2d",
+        "~sweep-lr-4[0-9]-.*7$",
+    ] {
         let query = Query::parse(input, Kind::Job).unwrap();
         let ours = median(|| {
-            black_box(rows.iter().filter(|row| query.matches(row, &context)).count());
+            black_box(
+                rows.iter()
+                    .filter(|row| query.matches(row, &context))
+                    .count(),
+            );
         });
-        line(&format!("filter: {input}"), ours, "str::contains on one field", floor_filter);
+        line(
+            &format!("filter: {input}"),
+            ours,
+            "str::contains on one field",
+            floor_filter,
+        );
     }
     for id in ["name", "status", "age"] {
-        let Some(by) = column::column(Kind::Job, id) else { continue };
+        let Some(by) = column::column(Kind::Job, id) else {
+            continue;
+        };
         let ours = median(|| {
-            let mut keyed: Vec<(column::Value, usize)> =
-                rows.iter().enumerate().map(|(i, row)| ((by.value)(row, &context), i)).collect();
+            let mut keyed: Vec<(column::Value, usize)> = rows
+                .iter()
+                .enumerate()
+                .map(|(i, row)| ((by.value)(row, &context), i))
+                .collect();
             keyed.sort_by(|a, b| column::compare(&a.0, &b.0));
             black_box(keyed);
         });
         let floor = median(|| {
-            let mut keyed: Vec<(&str, usize)> =
-                rows.iter().enumerate().map(|(i, row)| (row.name().as_str(), i)).collect();
+            let mut keyed: Vec<(&str, usize)> = rows
+                .iter()
+                .enumerate()
+                .map(|(i, row)| (row.name().as_str(), i))
+                .collect();
             keyed.sort_unstable();
             black_box(keyed);
         });
-        line(&format!("sort: by {id}"), ours, "sort_unstable by name", floor);
+        line(
+            &format!("sort: by {id}"),
+            ours,
+            "sort_unstable by name",
+            floor,
+        );
     }
 }
