@@ -61,9 +61,15 @@ pub fn fit(columns: &[(&'static Column, u16)], total: u16, gap: u16) -> Fit {
         dropped += 1;
     }
     let mut spare = u32::from(total).saturating_sub(width(&slots));
-    let mut by_priority: Vec<usize> = (0..slots.len()).collect();
-    by_priority.sort_by_key(|at| slots[*at].column.priority);
-    for at in by_priority {
+    // Who lacks least first: a few cells make several short columns whole, or one long name a bit longer.
+    let mut by_lack: Vec<usize> = (0..slots.len()).collect();
+    by_lack.sort_by_key(|at| {
+        (
+            slots[*at].most - slots[*at].least,
+            slots[*at].column.priority,
+        )
+    });
+    for at in by_lack {
         let slot = &mut slots[at];
         let grow = u32::from(slot.most - slot.least).min(spare);
         slot.least += grow as u16;

@@ -9,7 +9,7 @@ use skytower_api_client::{EpochMs, Phase};
 use super::args::{Global, When};
 
 /// Standard output as it is now.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Console {
     /// Colours are wanted.
     pub colour: bool,

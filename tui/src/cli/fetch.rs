@@ -116,17 +116,12 @@ pub async fn sources(client: &Client) -> Result<Vec<Source>, ClientError> {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     };
-    match tokio::time::timeout(FIRST_ANSWER, look).await {
-        Ok(answer) => answer,
-        Err(_) => {
-            let page = client.list(Kind::Source, &ListQuery::default()).await?;
-            Ok(page
-                .rows
-                .iter()
-                .filter_map(|row| row.as_source().cloned())
-                .collect())
-        }
+    if let Ok(answer) = tokio::time::timeout(FIRST_ANSWER, look).await {
+        return answer;
     }
+    let page = client.list(Kind::Source, &ListQuery::default()).await?;
+    let sources = page.rows.iter().filter_map(|row| row.as_source().cloned());
+    Ok(sources.collect())
 }
 
 /// One line on standard error for each source whose rows of these kinds may be old or missing.

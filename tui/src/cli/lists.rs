@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use skytower_api_client::rest::Client;
 use skytower_api_client::wire::Caller;
-use skytower_api_client::{Entity, Kind, column, human};
+use skytower_api_client::{Entity, Kind, column};
 
 use super::args::{List, Narrow, Output};
 use super::console::{Console, emit};
@@ -169,10 +169,7 @@ pub async fn status(client: &Client, narrow: &Narrow, console: &Console) -> Resu
                 out.push_str(&console.style("1;36", &heading));
                 out.push('\n');
                 if rows.is_empty() {
-                    out.push_str(&format!(
-                        "No {}.\n",
-                        human::count(2, kind.noun()).trim_start_matches("2 ")
-                    ));
+                    out.push_str(&format!("No {}.\n", kind.plural()));
                 } else {
                     let header = !narrow.no_header;
                     out.push_str(&output::table(

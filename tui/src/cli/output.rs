@@ -273,3 +273,6 @@ pub fn card(row: &Entity, console: &Console, context: &Context) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! From the words of a command line to rows.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::BufRead as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,9 +65,8 @@ pub async fn resolve(
                 rows.extend(queue(client, &cluster).await?);
                 continue;
             }
-            if !by_kind.contains_key(&kind) {
-                let all = fetch::rows(client, kind, None, None, None).await?;
-                by_kind.insert(kind, all);
+            if let Entry::Vacant(slot) = by_kind.entry(kind) {
+                slot.insert(fetch::rows(client, kind, None, None, None).await?);
             }
             rows.extend(by_kind.get(&kind).into_iter().flatten().cloned());
         }
