@@ -149,6 +149,11 @@ impl Target {
         self.id.split_once('/').map(|(parent, _)| parent)
     }
 
+    /// The number in front of `job/ID` and `job/ID/TASK`, and of a bare number.
+    pub fn number(&self) -> Option<i64> {
+        self.id.split('/').next()?.parse().ok()
+    }
+
     /// Finds it among the rows of [`Target::kinds`]; more than one row only for the tasks of one
     /// job. What is gone is found only when nothing that is there bears the name.
     pub fn find(&self, rows: &[Arc<Entity>]) -> Result<Vec<Arc<Entity>>, TargetError> {

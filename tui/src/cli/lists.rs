@@ -16,7 +16,7 @@ use super::{Failure, fetch, watch};
 const IN_PROGRESS: &str = "-phase:succeeded,failed,cancelled,gone";
 
 /// `skytower clusters` and the like.
-pub async fn list(
+pub(super) async fn list(
     client: &Client,
     kind: Kind,
     list: &List,
@@ -39,7 +39,7 @@ pub async fn list(
 }
 
 /// Prints rows in the form that was asked for.
-pub fn print(
+pub(super) fn print(
     kind: Kind,
     rows: &[Arc<Entity>],
     wanted: &Wanted,
@@ -82,14 +82,14 @@ fn narrowed(kind: Kind, narrow: &Narrow) -> String {
 }
 
 /// A column to sort by, and which way.
-pub struct Order {
+pub(super) struct Order {
     column: &'static column::Column,
     descends: bool,
 }
 
 impl Order {
     /// `age`, `-age`, or the kind's own order.
-    pub fn read(kind: Kind, sort: Option<&str>) -> Result<Self, Failure> {
+    pub(super) fn read(kind: Kind, sort: Option<&str>) -> Result<Self, Failure> {
         let (default, default_descends) = column::default_sort(kind);
         let (name, descends) = match sort {
             None => (default, default_descends),
@@ -109,13 +109,17 @@ impl Order {
     }
 
     /// Sorts rows.
-    pub fn apply(&self, rows: &mut Vec<Arc<Entity>>, context: &column::Context) {
+    pub(super) fn apply(&self, rows: &mut Vec<Arc<Entity>>, context: &column::Context) {
         column::sort(rows, self.column, self.descends, context);
     }
 }
 
 /// `skytower status`: what `sky status` shows, from the mirror.
-pub async fn status(client: &Client, narrow: &Narrow, console: &Console) -> Result<u8, Failure> {
+pub(super) async fn status(
+    client: &Client,
+    narrow: &Narrow,
+    console: &Console,
+) -> Result<u8, Failure> {
     const KINDS: [Kind; 3] = [Kind::Cluster, Kind::Job, Kind::Service];
     let query = |kind: Kind, more: &str| -> Result<Option<String>, Failure> {
         let flags = fetch::query(narrow, kind)?.unwrap_or_default();

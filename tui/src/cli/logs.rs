@@ -9,7 +9,7 @@ use super::console::{Console, emit};
 use super::{Failure, targets};
 
 /// `skytower logs TARGET`.
-pub async fn logs(client: &Client, args: &Logs, console: &Console) -> Result<u8, Failure> {
+pub(super) async fn logs(client: &Client, args: &Logs, console: &Console) -> Result<u8, Failure> {
     if args.node.is_some() {
         return Err(Failure::usage(
             "the lines of one node cannot be told apart yet",

@@ -8,7 +8,7 @@ use super::console::{Console, emit};
 use super::{Failure, output, targets};
 
 /// `skytower show TARGET`.
-pub async fn show(client: &Client, args: &Show, console: &Console) -> Result<u8, Failure> {
+pub(super) async fn show(client: &Client, args: &Show, console: &Console) -> Result<u8, Failure> {
     let row = targets::resolve_one(client, &args.target).await?;
     if args.output == Output::Name {
         emit(&output::names(&[row], false))?;

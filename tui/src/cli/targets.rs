@@ -28,7 +28,7 @@ impl From<TargetError> for Failure {
 }
 
 /// The words, with those of standard input in the place of `-`.
-pub fn words(given: &[String]) -> Result<Vec<String>, Failure> {
+pub(super) fn words(given: &[String]) -> Result<Vec<String>, Failure> {
     let mut words = Vec::new();
     for word in given {
         if word == "-" {
@@ -44,7 +44,7 @@ pub fn words(given: &[String]) -> Result<Vec<String>, Failure> {
 }
 
 /// The rows of each word; several only for the tasks of one job. Fetches what is needed, once.
-pub async fn resolve(
+pub(super) async fn resolve(
     client: &Client,
     words: &[String],
 ) -> Result<Vec<(Target, Vec<Arc<Entity>>)>, Failure> {
@@ -56,7 +56,7 @@ pub async fn resolve(
     fetch::sources(client).await?;
     let mut by_kind = BTreeMap::<Kind, Vec<Arc<Entity>>>::new();
     let mut found = Vec::new();
-    for target in targets {
+    for target in &targets {
         let mut rows = Vec::new();
         for kind in target.kinds() {
             if kind == Kind::ClusterJob {
@@ -66,18 +66,32 @@ pub async fn resolve(
                 continue;
             }
             if let Entry::Vacant(slot) = by_kind.entry(kind) {
-                slot.insert(fetch::rows(client, kind, None, None, None).await?);
+                slot.insert(fetch::rows(client, kind, narrowed(kind, &targets), None, None).await?);
             }
             rows.extend(by_kind.get(&kind).into_iter().flatten().cloned());
         }
         let hits = target.find(&rows)?;
-        found.push((target, hits));
+        found.push((target.clone(), hits));
     }
     Ok(found)
 }
 
+/// Jobs may be many: when only numbers of jobs are wanted, only those are fetched.
+fn narrowed(kind: Kind, targets: &[Target]) -> Option<String> {
+    if kind != Kind::Job {
+        return None;
+    }
+    let numbers = targets
+        .iter()
+        .filter(|target| target.kinds().contains(&Kind::Job))
+        .map(Target::number)
+        .collect::<Option<Vec<i64>>>()?;
+    let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+    Some(format!("id:{}", numbers.join(",")))
+}
+
 /// The one row of a word.
-pub async fn resolve_one(client: &Client, word: &str) -> Result<Arc<Entity>, Failure> {
+pub(super) async fn resolve_one(client: &Client, word: &str) -> Result<Arc<Entity>, Failure> {
     let found = resolve(client, &[word.to_owned()]).await?;
     let rows: Vec<Arc<Entity>> = found.into_iter().flat_map(|(_, rows)| rows).collect();
     // Of a pipeline, the task that goes on; else the first.
@@ -89,7 +103,7 @@ pub async fn resolve_one(client: &Client, word: &str) -> Result<Arc<Entity>, Fai
 }
 
 /// The cluster of a name or target.
-pub async fn cluster_of(client: &Client, word: &str) -> Result<Arc<Entity>, Failure> {
+pub(super) async fn cluster_of(client: &Client, word: &str) -> Result<Arc<Entity>, Failure> {
     let word = if word.contains('/') {
         word.to_owned()
     } else {
@@ -108,7 +122,7 @@ pub async fn cluster_of(client: &Client, word: &str) -> Result<Arc<Entity>, Fail
 }
 
 /// The queue of a cluster: read from it while this looks at it.
-pub async fn queue(client: &Client, cluster: &Entity) -> Result<Vec<Arc<Entity>>, Failure> {
+pub(super) async fn queue(client: &Client, cluster: &Entity) -> Result<Vec<Arc<Entity>>, Failure> {
     let kinds = vec![Kind::Source, Kind::ClusterJob];
     let (feed, mut events) = Feed::spawn(client.session().clone(), kinds);
     feed.focus(cluster.key().clone());

@@ -21,7 +21,11 @@ use super::{Failure, fetch, output, targets};
 const POLL: Duration = Duration::from_secs(30);
 
 /// `skytower autostop`.
-pub async fn autostop(client: &Client, args: &Autostop, console: &Console) -> Result<u8, Failure> {
+pub(super) async fn autostop(
+    client: &Client,
+    args: &Autostop,
+    console: &Console,
+) -> Result<u8, Failure> {
     let idle_minutes = match args.after {
         None => None,
         Some(after) if after.as_secs() < 60 => {
@@ -40,7 +44,7 @@ pub async fn autostop(client: &Client, args: &Autostop, console: &Console) -> Re
 }
 
 /// One change of many things: each gets its own result.
-pub async fn change(
+pub(super) async fn change(
     client: &Client,
     verb: &str,
     args: &Change,

@@ -31,16 +31,16 @@ fn stand(row: Option<&Entity>, until: Until) -> Stand {
     };
     let phase = row.phase();
     // A torn-down or stopped cluster does not come up by itself.
-    let at_rest = phase.is_over() || phase == Phase::Stopped;
+    let partly = row.kind() == Kind::Request && phase == Phase::Degraded;
+    let at_rest = phase.is_over() || phase == Phase::Stopped || partly;
     let there = match until {
         Until::Succeeded => phase == Phase::Succeeded,
-        Until::Done => at_rest || (row.kind() == Kind::Request && phase == Phase::Degraded),
+        Until::Done => at_rest,
         Until::Up | Until::Ready => phase == Phase::Running,
         Until::Gone => phase == Phase::Gone,
     };
     match (there, until) {
         (true, _) => Stand::There,
-        (false, Until::Gone) => Stand::NotYet,
         (false, Until::Succeeded) if at_rest => Stand::Never,
         (false, Until::Up | Until::Ready) if phase.is_over() => Stand::Never,
         (false, _) => Stand::NotYet,
@@ -48,7 +48,7 @@ fn stand(row: Option<&Entity>, until: Until) -> Stand {
 }
 
 /// `skytower wait TARGET… --for STATE`.
-pub async fn wait(client: &Client, args: &Wait, console: &Console) -> Result<u8, Failure> {
+pub(super) async fn wait(client: &Client, args: &Wait, console: &Console) -> Result<u8, Failure> {
     let words = targets::words(&args.targets)?;
     let found = match targets::resolve(client, &words).await {
         // Nothing of that name is as gone as can be.
@@ -61,9 +61,8 @@ pub async fn wait(client: &Client, args: &Wait, console: &Console) -> Result<u8,
     let look = until(client, &rows, args.until);
     let ends = match args.timeout {
         None => look.await?,
-        Some(timeout) => match tokio::time::timeout(timeout, look).await {
-            Ok(ends) => ends?,
-            Err(_) => {
+        Some(timeout) => {
+            let Ok(ends) = tokio::time::timeout(timeout, look).await else {
                 let names: BTreeSet<String> = rows.iter().map(|row| target::of(row)).collect();
                 let names = names.into_iter().collect::<Vec<_>>().join(" ");
                 let timeout = humantime::format_duration(timeout);
@@ -71,8 +70,9 @@ pub async fn wait(client: &Client, args: &Wait, console: &Console) -> Result<u8,
                     124,
                     format!("{names}: not as wanted after {timeout}"),
                 ));
-            }
-        },
+            };
+            ends?
+        }
     };
     print(&rows, &ends, args, console)?;
     let missed = ends.values().any(|(stand, _)| *stand == Stand::Never);
@@ -162,7 +162,7 @@ fn print(rows: &[Arc<Entity>], ends: &Ends, args: &Wait, console: &Console) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skytower_api_client::entity::{Cluster, Job};
+    use skytower_api_client::entity::{Cluster, Job, Request};
 
     #[test]
     fn the_end_is_told_from_the_way() {
@@ -180,11 +180,17 @@ mod tests {
             }
             .into()
         };
+        let partly: Entity = Request {
+            phase: Phase::Degraded,
+            ..Request::default()
+        }
+        .into();
         for (row, until, expected) in [
             (Some(job(Phase::Succeeded)), Until::Succeeded, Stand::There),
             (Some(job(Phase::Failed)), Until::Succeeded, Stand::Never),
             (Some(job(Phase::Failed)), Until::Done, Stand::There),
             (Some(job(Phase::Running)), Until::Done, Stand::NotYet),
+            (Some(partly), Until::Succeeded, Stand::Never),
             (Some(cluster(Phase::Starting)), Until::Up, Stand::NotYet),
             (Some(cluster(Phase::Running)), Until::Up, Stand::There),
             (Some(cluster(Phase::Gone)), Until::Up, Stand::Never),

@@ -15,7 +15,7 @@ use super::{Failure, output};
 
 /// Prints what matches, and every change of it, until the output is closed or the server refuses.
 /// `focus` is a row that has to be looked at for its rows to come.
-pub async fn watch(
+pub(super) async fn watch(
     client: &Client,
     watched: &[(Kind, Option<String>)],
     focus: Option<Key>,
@@ -37,12 +37,12 @@ pub async fn watch(
     let mut caller = Caller::default();
     while let Some(event) = events.recv().await {
         match &event {
-            FeedEvent::Link(Link::Refused(problem)) => return Err(refused(problem)),
+            FeedEvent::Link(Link::Refused(problem))
+            | FeedEvent::Message(ServerMessage::Error(problem)) => return Err(refused(problem)),
             FeedEvent::Link(Link::Lost { reason, .. }) => {
                 eprintln!("warning: the connection is lost and tried again: {reason}");
             }
             FeedEvent::Hello(hello) => caller = hello.you.clone(),
-            FeedEvent::Message(ServerMessage::Error(problem)) => return Err(refused(problem)),
             _ => {}
         }
         let Ok(touched) = apply(&mut table, event) else {
@@ -70,7 +70,7 @@ pub async fn watch(
 }
 
 /// A refusal as a failure of the command.
-pub fn refused(problem: &skytower_api_client::wire::Problem) -> Failure {
+pub(super) fn refused(problem: &skytower_api_client::wire::Problem) -> Failure {
     skytower_api_client::rest::ClientError::Problem(problem.clone()).into()
 }
 
@@ -78,14 +78,13 @@ pub fn refused(problem: &skytower_api_client::wire::Problem) -> Failure {
 fn line(touch: &Touch, form: Output, console: &Console) -> Option<String> {
     let row = touch.after.as_ref().or(touch.before.as_ref())?;
     match form {
-        Output::Json | Output::Yaml => Some(match &touch.after {
-            Some(row) => output::json(row).to_string(),
-            None => {
-                let mut gone = output::json(row);
-                gone["removed"] = true.into();
-                gone.to_string()
+        Output::Json | Output::Yaml => {
+            let mut value = output::json(row);
+            if touch.after.is_none() {
+                value["removed"] = true.into();
             }
-        }),
+            Some(value.to_string())
+        }
         Output::Name => Some(target::of(row)),
         Output::Table | Output::Wide => {
             let status = |row: &Entity| console.paint(row.phase(), row.status());
