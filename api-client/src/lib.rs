@@ -13,7 +13,6 @@
 //! Nothing here draws, and the core (everything but the last line) does no input or output.
 
 pub mod action;
-#[cfg(feature = "client")]
 pub mod backoff;
 pub mod codec;
 pub mod column;

@@ -30,6 +30,8 @@ pub fn open(config: &SourceConfig, hub: Arc<Hub>) -> anyhow::Result<Arc<dyn Sour
 /// one or more of these, as [`Source::plan`] says; each is written to the journal before it is made.
 #[derive(Clone, Debug)]
 pub struct Handover {
+    /// Its own name: sent along where the source keeps what it is sent, so that it can be found again.
+    pub id: Text,
     /// What to do.
     pub action: &'static ActionSpec,
     /// To which rows, as they were when the request was accepted.
