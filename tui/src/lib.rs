@@ -1,5 +1,21 @@
 //! The terminal client of skytower: the dashboard, and the headless commands beside it.
 //!
+//! ```text
+//! term, feed, replies --Msg--> app::update(&mut Model) --Effects--> runtime
+//!                                      Model --> ui::draw(&Model, &mut Buffer)
+//! ```
+//!
+//! - [`app`]: the model and the one place that changes it. Pure: the present comes with each message.
+//! - [`keys`]: the table of keys, from which the footer, the help and the dispatch are made.
+//! - [`ui`], [`theme`], [`text`]: the model on the screen. Pure.
+//! - [`term`]: entering and leaving the terminal, reading it. [`runtime`]: the loop and its effects.
 //! - [`cli`]: the command line and its commands.
 
+pub mod app;
 pub mod cli;
+pub mod keys;
+pub mod runtime;
+pub mod term;
+pub mod text;
+pub mod theme;
+pub mod ui;

@@ -1,0 +1,68 @@
+//! The model of the dashboard and the one place that changes it.
+//!
+//! Pure: no clock, no input or output. The present comes with each message; what has to be done
+//! outside is returned as [`Effect`]s.
+
+mod act;
+mod confirm;
+mod geometry;
+mod input;
+mod list;
+mod log;
+mod model;
+mod msg;
+mod pick;
+mod update;
+
+pub use act::{Plan, why_not};
+pub(crate) use act::{called, command_why_not};
+pub use confirm::{Button, Confirm};
+pub(crate) use geometry::{body, chrome as chrome_rows, fact_rows, flow, headings};
+pub use geometry::{detail_facts, list_area, preview_area, tabs_of};
+pub(crate) use input::action_noun;
+pub(crate) use list::value as cell_value;
+pub use list::{Fold, Line, List, Scope};
+pub use log::{LogState, LogView};
+pub use model::{Message, Model, Options, Overlay, Page, Severity, Tab};
+pub use msg::{Effect, LogEvent, Mouse, Msg};
+pub use pick::{Choice, Item, Picker};
+pub use update::{settle, update};
+pub(crate) use update::{sort_title, sources};
+
+use skytower_api_client::Kind;
+
+/// The kinds that have a screen, in the order of their tabs.
+pub const SCREENS: &[Kind] = &[
+    Kind::Cluster,
+    Kind::Job,
+    Kind::Service,
+    Kind::Pool,
+    Kind::Infra,
+    Kind::User,
+    Kind::Workspace,
+    Kind::Request,
+];
+
+/// The title of a kind's screen.
+pub const fn screen_title(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Source => "Sources",
+        Kind::Cluster => "Clusters",
+        Kind::Job => "Jobs",
+        Kind::ClusterJob => "Queue",
+        Kind::Service => "Services",
+        Kind::Replica => "Replicas",
+        Kind::Pool => "Pools",
+        Kind::Worker => "Workers",
+        Kind::User => "Users",
+        Kind::Workspace => "Workspaces",
+        Kind::Infra => "Infra",
+        Kind::Request => "Requests",
+        Kind::Event => "Events",
+    }
+}
+
+/// The kinds whose actions make sense here.
+pub(crate) fn action_kinds(model: &Model) -> Vec<Kind> {
+    model.action_kinds()
+}

@@ -1,0 +1,105 @@
+//! Everything that happens to the dashboard, and everything it asks for.
+
+use skytower_api_client::entity::Request;
+use skytower_api_client::feed::FeedEvent;
+use skytower_api_client::rest::{ClientError, Detail, NewRequest};
+use skytower_api_client::{Key, Text};
+
+use crate::keys::Chord;
+
+/// What the mouse did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mouse {
+    /// Pressed at a column and row.
+    Click(u16, u16),
+    /// Turned up.
+    WheelUp,
+    /// Turned down.
+    WheelDown,
+}
+
+/// What came from a log.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LogEvent {
+    /// Text, not aligned to lines.
+    Chunk(String),
+    /// It ended.
+    End,
+    /// It broke off.
+    Failed(ClientError),
+}
+
+/// One thing that happened. The order of these is all that the model depends on.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Msg {
+    /// A key was pressed.
+    Key(Chord),
+    /// Text was pasted.
+    Paste(String),
+    /// The mouse.
+    Mouse(Mouse),
+    /// The terminal has this size now.
+    Resize(u16, u16),
+    /// From the server.
+    Feed(Box<FeedEvent>),
+    /// An action was asked for; this is the answer.
+    Created(Box<Result<Request, ClientError>>),
+    /// The details of a row.
+    Detail(Key, Box<Result<Detail, ClientError>>),
+    /// From the log with this number.
+    Log(u64, LogEvent),
+    /// Something was saved or copied, or not.
+    Said(Result<Text, Text>),
+    /// Time passed.
+    Tick,
+}
+
+/// What the runtime has to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Ask for what is costly to get about a row.
+    Focus(Key),
+    /// Nobody looks at it any more.
+    Unfocus(Key),
+    /// Ask the source to look again.
+    Refresh(Key),
+    /// Connect now.
+    Retry,
+    /// The mirror does not fit any more: everything again.
+    StartOver,
+    /// Ask for an action.
+    Create {
+        /// What.
+        request: NewRequest,
+        /// Names the decision: repeating it changes nothing.
+        idempotency_key: String,
+    },
+    /// Get the details of a row.
+    LoadDetail(Key),
+    /// Open a log.
+    OpenLog {
+        /// Comes back with its lines.
+        id: u64,
+        /// Whose.
+        key: Key,
+        /// Which; none means the program's.
+        channel: Option<&'static str>,
+        /// Lines from the end.
+        tail: u32,
+    },
+    /// Close the log that is open.
+    CloseLog,
+    /// To the clipboard.
+    Copy(String),
+    /// To a file in the working folder.
+    Save {
+        /// Its name, made from the thing's.
+        name: String,
+        /// Its content.
+        text: String,
+    },
+    /// Stop until `fg`.
+    Suspend,
+    /// Leave.
+    Quit,
+}
