@@ -18,6 +18,9 @@ const FIRST_ANSWER: Duration = Duration::from_secs(15);
 /// How often it is looked whether it answered.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
+/// How often it is looked for any source at all: a server may have none.
+const LOOKS_FOR_ANY: usize = 5;
+
 /// The query of the flags as one; checked here, so that a mistake is marked where it is.
 pub fn query(narrow: &Narrow, kind: Kind) -> Result<Option<String>, Failure> {
     combined(narrow.query.as_deref(), &narrow.owners, kind)
@@ -101,6 +104,7 @@ pub async fn rows(
 
 /// The sources, once none of them is only just being asked for the first time.
 pub async fn sources(client: &Client) -> Result<Vec<Source>, ClientError> {
+    let mut looks = 0;
     let look = async {
         loop {
             let page = client.list(Kind::Source, &ListQuery::default()).await?;
@@ -110,7 +114,8 @@ pub async fn sources(client: &Client) -> Result<Vec<Source>, ClientError> {
                 .filter_map(|row| row.as_source().cloned())
                 .collect();
             let settled = sources.iter().all(|source| source.phase != Phase::Starting);
-            if settled && !sources.is_empty() {
+            looks += 1;
+            if settled && (!sources.is_empty() || looks >= LOOKS_FOR_ANY) {
                 return Ok(sources);
             }
             tokio::time::sleep(LOOK_AGAIN).await;
