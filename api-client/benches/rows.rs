@@ -140,7 +140,7 @@ fn main() {
         "zstd + serde_json to structs",
         floor_decode,
     );
-    let bytes: usize = frames.iter().map(|frame| frame.len()).sum();
+    let bytes: usize = frames.iter().map(bytes::Bytes::len).sum();
     println!(
         "{:<44} {:>9.2} MB   {:<34} {:>9.2} MB",
         "snapshot: size",

@@ -93,7 +93,7 @@ pub enum Verdict {
 /// Is this row the caller's own.
 pub fn is_mine(caller: &Caller, row: &Entity) -> bool {
     row.owner()
-        .is_some_and(|owner| caller.ids.iter().any(|id| *id == owner.id))
+        .is_some_and(|owner| caller.ids.contains(&owner.id))
 }
 
 /// May `caller` do `action` to `row`, as far as rights, the row's state and its source's abilities go.

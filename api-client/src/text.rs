@@ -26,25 +26,15 @@ pub struct Block(Arc<str>);
 
 /// What a terminal, or the eye, could take for something else than a character in place.
 fn is_hostile(c: char) -> bool {
-    match c {
+    matches!(c,
         // C0, DEL and C1 (the eight-bit escape introducers).
-        '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' => true,
+        '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}'
         // Zero width, joiners excepted: emoji and Indic scripts need U+200C and U+200D.
-        '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{180e}' => true,
+        | '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{180e}'
         // Bidirectional marks, embeddings, overrides and isolates.
-        '\u{200e}'
-        | '\u{200f}'
-        | '\u{061c}'
-        | '\u{202a}'..='\u{202e}'
-        | '\u{2066}'..='\u{206f}' => true,
+        | '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{206f}'
         // Line and paragraph separators, interlinear annotation, tags, and the soft hyphen.
-        '\u{2028}'
-        | '\u{2029}'
-        | '\u{fff9}'..='\u{fffb}'
-        | '\u{e0000}'..='\u{e007f}'
-        | '\u{ad}' => true,
-        _ => false,
-    }
+        | '\u{2028}' | '\u{2029}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' | '\u{ad}')
 }
 
 /// Drops whole ANSI escape sequences (CSI, OSC, DCS and the like) and leaves the rest as it is.

@@ -204,7 +204,7 @@ impl ClientError {
         use std::io::ErrorKind;
         if error
             .get_ref()
-            .is_some_and(|inner| inner.is::<rustls::Error>())
+            .is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
         {
             return Some(Unreachable::Tls);
         }
