@@ -17,22 +17,17 @@ use crate::text::Text;
 use crate::wire::{Change, SNAPSHOT_CHUNK, ServerMessage};
 
 /// How many departures are remembered. A cursor older than the oldest of them gets a snapshot.
-const DEPARTED_LIMIT: usize = 20_000;
+const DEPARTED_LIMIT: usize = if cfg!(test) { 4 } else { 20_000 };
+
+/// How many earlier workspaces of one row are remembered.
+const STAYS_LIMIT: usize = if cfg!(test) { 2 } else { 16 };
 
 #[derive(Clone, Debug)]
 struct Slot {
     row: Arc<Entity>,
     /// The revision that last changed the row.
     changed: u64,
-    /// The row moved between workspaces: until `revision` it was in `workspace`. Needed so that
-    /// those who could see it there, and only those, are told that it left.
-    moved: Option<Moved>,
-}
-
-#[derive(Clone, Debug)]
-struct Moved {
-    revision: u64,
-    workspace: Option<Text>,
+    trail: Trail,
 }
 
 #[derive(Clone, Debug)]
@@ -40,8 +35,82 @@ struct Departed {
     kind: Kind,
     revision: u64,
     reason: Text,
-    /// The workspace it was last seen in.
+    /// Where it was last: those who may not see that are not told why it departed.
     workspace: Option<Text>,
+    trail: Trail,
+}
+
+/// Where a key was at which revision. A copy as of a revision holds the row exactly if its holder
+/// could see the workspace that the row was in *then*: it, and nobody else, has to be told when the
+/// row is not to be seen any more.
+#[derive(Clone, Debug, Default)]
+struct Trail {
+    /// The revision at which it came to where it is (or at which it departed).
+    since: u64,
+    /// Where it was before, in order. Gaps are times at which it was not there.
+    past: Vec<Stay>,
+}
+
+#[derive(Clone, Debug)]
+struct Stay {
+    since: u64,
+    /// The first revision at which it was not there any more.
+    until: u64,
+    workspace: Option<Text>,
+}
+
+impl Trail {
+    /// It leaves `workspace` at `revision`.
+    fn leave(&mut self, workspace: Option<&Text>, revision: u64) {
+        // Within one revision it was never seen there.
+        if revision > self.since {
+            self.past.push(Stay {
+                since: self.since,
+                until: revision,
+                workspace: workspace.cloned(),
+            });
+        }
+        self.since = revision;
+    }
+
+    /// Could a copy of `view` as of `revision`, when it was not yet where it is, hold it.
+    fn seen_before(&self, revision: u64, view: &View) -> bool {
+        self.past.iter().any(|stay| {
+            (stay.since..stay.until).contains(&revision) && view.sees(stay.workspace.as_ref())
+        })
+    }
+
+    /// Forgets what no cursor can ask for, and the oldest when there is too much of it. Returns the
+    /// horizon from then on.
+    fn prune(&mut self, horizon: u64) -> u64 {
+        self.past.retain(|stay| stay.until > horizon);
+        if self.past.len() > STAYS_LIMIT {
+            return self.past.remove(0).until;
+        }
+        horizon
+    }
+}
+
+const MOVED_OUT: &str = "moved out of your workspaces";
+const NOT_YOURS: &str = "no longer yours to see";
+
+impl Slot {
+    /// Does a copy of `view` as of `revision` hold the row.
+    fn held(&self, revision: u64, view: &View) -> bool {
+        if revision >= self.trail.since {
+            view.sees(self.row.workspace())
+        } else {
+            self.trail.seen_before(revision, view)
+        }
+    }
+}
+
+fn removal(kind: Kind, key: &Key, reason: &str) -> Change {
+    Change::Remove {
+        kind,
+        key: key.clone(),
+        reason: Text::from(reason),
+    }
 }
 
 /// What a client has to be told.
@@ -172,37 +241,47 @@ impl Table {
 
     fn put(&mut self, row: Arc<Entity>, revision: u64) -> Option<Touch> {
         let key = row.key().clone();
-        let rows = self.rows.entry(row.kind()).or_default();
-        let before = rows.get(&key);
-        if before.is_some_and(|slot| slot.row == row) {
+        // A key that names another kind could never be found again.
+        if key.kind() != Some(row.kind()) {
             return None;
         }
-        let moved = match before {
-            Some(slot) if slot.row.workspace() != row.workspace() => Some(Moved {
-                revision,
-                workspace: slot.row.workspace().cloned(),
-            }),
-            Some(slot) => slot.moved.clone(),
-            // It was here before under the same key: whoever saw it then knows it as departed.
-            None => self
-                .departed
-                .get(&key)
-                .filter(|gone| gone.workspace.as_ref() != row.workspace())
-                .map(|gone| Moved {
-                    revision: gone.revision,
-                    workspace: gone.workspace.clone(),
-                }),
+        let rows = self.rows.entry(row.kind()).or_default();
+        let before = rows.get_mut(&key);
+        if before.as_ref().is_some_and(|slot| slot.row == row) {
+            return None;
+        }
+        let mut trail = match before {
+            Some(slot) => {
+                self.order.remove(&(slot.changed, key.clone()));
+                let mut trail = std::mem::take(&mut slot.trail);
+                if slot.row.workspace() != row.workspace() {
+                    trail.leave(slot.row.workspace(), revision);
+                }
+                trail
+            }
+            // It may have been here before under the same key.
+            None => match self.departed.remove(&key) {
+                Some(gone) => {
+                    self.order.remove(&(gone.revision, key.clone()));
+                    Trail {
+                        since: revision,
+                        ..gone.trail
+                    }
+                }
+                None => Trail {
+                    since: revision,
+                    past: Vec::new(),
+                },
+            },
         };
-        if let Some(slot) = before {
-            self.order.remove(&(slot.changed, key.clone()));
-        } else if let Some(gone) = self.departed.remove(&key) {
-            self.order.remove(&(gone.revision, key.clone()));
+        if !trail.past.is_empty() {
+            self.horizon = trail.prune(self.horizon);
         }
         self.order.insert((revision, key.clone()));
         let slot = Slot {
             row: row.clone(),
             changed: revision,
-            moved,
+            trail,
         };
         let before = rows.insert(key.clone(), slot).map(|slot| slot.row);
         Some(Touch {
@@ -216,14 +295,17 @@ impl Table {
         let slot = self.rows.get_mut(&kind)?.remove(&key)?;
         self.order.remove(&(slot.changed, key.clone()));
         self.order.insert((revision, key.clone()));
-        let workspace = slot.row.workspace().cloned();
+        let mut trail = slot.trail;
+        trail.leave(slot.row.workspace(), revision);
+        self.horizon = trail.prune(self.horizon);
         self.departed.insert(
             key.clone(),
             Departed {
                 kind,
                 revision,
                 reason,
-                workspace,
+                workspace: slot.row.workspace().cloned(),
+                trail,
             },
         );
         Some(Touch {
@@ -261,7 +343,7 @@ impl Table {
         if from == self.revision {
             return Since::Nothing;
         }
-        if from < self.horizon || from > self.revision {
+        if !self.reaches(from) {
             return Since::Reset;
         }
         let mut changes = Vec::new();
@@ -273,29 +355,58 @@ impl Table {
             if let Some(slot) = self.rows.get(&kind).and_then(|rows| rows.get(key)) {
                 if view.sees(slot.row.workspace()) {
                     changes.push(Change::Upsert(slot.row.clone()));
-                } else if let Some(moved) =
-                    slot.moved.as_ref().filter(|moved| moved.revision > from)
-                    && view.sees(moved.workspace.as_ref())
-                {
-                    let reason = Text::from("moved out of your workspaces");
-                    changes.push(Change::Remove {
-                        kind,
-                        key: key.clone(),
-                        reason,
-                    });
+                } else if slot.held(from, view) {
+                    changes.push(removal(kind, key, MOVED_OUT));
                 }
             } else if let Some(gone) = self.departed.get(key)
-                && view.sees(gone.workspace.as_ref())
+                && gone.trail.seen_before(from, view)
             {
-                let reason = gone.reason.clone();
-                changes.push(Change::Remove {
-                    kind: gone.kind,
-                    key: key.clone(),
-                    reason,
-                });
+                let told = view.sees(gone.workspace.as_ref());
+                let reason = if told { &*gone.reason } else { MOVED_OUT };
+                changes.push(removal(gone.kind, key, reason));
             }
         }
         Since::Delta(changes)
+    }
+
+    /// A cursor that a delta can follow.
+    pub fn reaches(&self, from: u64) -> bool {
+        (self.horizon..=self.revision).contains(&from)
+    }
+
+    /// What somebody with a copy of `old` as of `from` has to be told to have one of `new` as of the
+    /// present: what changed, what comes into view and what leaves it. Nothing that `new` does not see
+    /// is in it, whether or not `old` did.
+    pub fn turn(&self, from: u64, old: &View, new: &View) -> Since {
+        if !self.reaches(from) {
+            return Since::Reset;
+        }
+        let mut changes = Vec::new();
+        let slots = self
+            .rows
+            .iter()
+            .flat_map(|(kind, rows)| rows.iter().map(move |(key, slot)| (*kind, key, slot)));
+        for (kind, key, slot) in slots {
+            let held = old.wants(kind) && slot.held(from, old);
+            let sees = new.wants(kind) && new.sees(slot.row.workspace());
+            if sees && (!held || slot.changed > from) {
+                changes.push(Change::Upsert(slot.row.clone()));
+            } else if held && !sees {
+                changes.push(removal(kind, key, NOT_YOURS));
+            }
+        }
+        for (key, gone) in &self.departed {
+            if old.wants(gone.kind) && gone.revision > from && gone.trail.seen_before(from, old) {
+                let told = new.sees(gone.workspace.as_ref());
+                let reason = if told { &*gone.reason } else { NOT_YOURS };
+                changes.push(removal(gone.kind, key, reason));
+            }
+        }
+        if changes.is_empty() {
+            Since::Nothing
+        } else {
+            Since::Delta(changes)
+        }
     }
 
     /// The whole state as `view` sees it, as messages of bounded size ended by `ready`.
@@ -322,25 +433,12 @@ impl Table {
         messages
     }
 
-    /// What somebody whose rights change from `old` to `new` at the present revision has to be told:
-    /// what comes into view, and what leaves it.
+    /// [`Table::turn`] for somebody who is up to date.
     pub fn view_change(&self, old: &View, new: &View) -> Vec<Change> {
-        let mut changes = Vec::new();
-        for row in self.all() {
-            let before = old.wants(row.kind()) && old.sees(row.workspace());
-            let after = new.wants(row.kind()) && new.sees(row.workspace());
-            if after && !before {
-                changes.push(Change::Upsert(row.clone()));
-            } else if before && !after {
-                let reason = Text::from("no longer yours to see");
-                changes.push(Change::Remove {
-                    kind: row.kind(),
-                    key: row.key().clone(),
-                    reason,
-                });
-            }
+        match self.turn(self.revision, old, new) {
+            Since::Delta(changes) => changes,
+            Since::Nothing | Since::Reset => Vec::new(),
         }
-        changes
     }
 
     /// The follower's way to change. A snapshot paints over what is here as it comes in and clears

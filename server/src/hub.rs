@@ -178,6 +178,8 @@ impl Hub {
     pub fn frames(&self, view: &View, encoding: Encoding, from: Option<u64>) -> Frames {
         let table = self.table();
         let to = table.revision();
+        // Cursors that are too old all get the same snapshot.
+        let from = from.filter(|from| table.reaches(*from));
         let key = CacheKey {
             view: view.clone(),
             encoding,
@@ -216,6 +218,24 @@ impl Hub {
             revision: to,
         })
         .clone()
+    }
+
+    /// What a client with a copy of `old` as of `from` has to be told when its view becomes `new`, and
+    /// the revision it has then.
+    pub fn turn(&self, old: &View, new: &View, from: u64) -> (Vec<ServerMessage>, u64) {
+        let table = self.table();
+        let revision = table.revision();
+        let messages = match table.turn(from, old, new) {
+            Since::Nothing => Vec::new(),
+            Since::Reset => table.snapshot(new),
+            Since::Delta(changes) => vec![ServerMessage::Delta {
+                since: from,
+                revision,
+                changes,
+            }],
+        };
+        let revision = if messages.is_empty() { from } else { revision };
+        (messages, revision)
     }
 
     fn encode(&self, message: &ServerMessage, encoding: Encoding) -> Bytes {

@@ -1,11 +1,426 @@
-//! The watching websocket.
+//! The watching websocket: hello, subscribe, then everything that changes.
+//!
+//! A session holds a cursor and nothing else: what a client has not been sent yet is not queued, it is
+//! asked for when the client can take it. So whoever reads slowly gets the present value of what
+//! changed meanwhile, and costs no memory.
 
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use axum::Extension;
 use axum::extract::State;
-use skytower_api_client::wire::Problem;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
+use axum::response::Response;
+use bytes::Bytes;
+use skytower_api_client::codec::{self, Encoding};
+use skytower_api_client::policy::View;
+use skytower_api_client::wire::{
+    Caller, ClientMessage, Cursor, Hello, MAX_CLIENT_MESSAGE, PROTOCOL, Problem, SUBPROTOCOL_JSON,
+    SUBPROTOCOL_ZSTD, ServerMessage,
+};
+use skytower_api_client::{EpochMs, Key, Kind, Text};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::AppState;
+use super::attention::Gaze;
 use super::problem::Failure;
+use crate::hub::{Frames, Watcher};
+use crate::server::VERSION;
 
-pub(crate) async fn open(State(_): State<AppState>) -> Failure {
-    Failure(Problem::new("not_implemented", 501, "soon"))
+/// A client has to say what it wants within this time.
+const SUBSCRIBE_WITHIN: Duration = Duration::from_secs(10);
+/// At most one write per client and tick: in a burst that is many times cheaper than one per change,
+/// and the first change does not wait for it.
+const TICK: Duration = Duration::from_millis(20);
+/// A sign of life when nothing else was sent.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// One message has to be taken within this time, or its client counts as stuck.
+const WRITE_WITHIN: Duration = Duration::from_secs(30);
+/// A close frame has to be taken within this time.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+/// tungstenite's own default of 128 KiB is paid by every idle connection.
+const READ_BUFFER: usize = 4 * 1024;
+
+/// `GET /api/v1/watch`
+pub(crate) async fn open(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Failure> {
+    let upgrade = upgrade.map_err(|rejection| {
+        Failure(
+            Problem::new(
+                "not_a_websocket",
+                rejection.status().as_u16(),
+                rejection.body_text(),
+            )
+            .hint("open it as a websocket, for instance with websocat"),
+        )
+    })?;
+    let upgrade = upgrade.protocols([SUBPROTOCOL_ZSTD, SUBPROTOCOL_JSON]);
+    let encoding = match upgrade.selected_protocol().map(|chosen| chosen.as_bytes()) {
+        Some(chosen) if chosen == SUBPROTOCOL_ZSTD.as_bytes() => Encoding::Zstd,
+        Some(_) => Encoding::Json,
+        None => {
+            let sentence = "the client offers no subprotocol that this server speaks";
+            let hint = format!("offer `{SUBPROTOCOL_JSON}` or `{SUBPROTOCOL_ZSTD}`");
+            return Err(Failure(
+                Problem::new("no_subprotocol", 400, sentence).hint(hint),
+            ));
+        }
+    };
+    Ok(upgrade
+        .read_buffer_size(READ_BUFFER)
+        // Every message is flushed before the next is begun: the buffer never holds more than one.
+        .write_buffer_size(0)
+        .max_message_size(MAX_CLIENT_MESSAGE)
+        .max_frame_size(MAX_CLIENT_MESSAGE)
+        .on_upgrade(move |socket| async move {
+            let link = Link {
+                socket,
+                encoding,
+                open: state.open.clone(),
+                state,
+                sent_at: Instant::now(),
+            };
+            link.run(caller).await;
+        }))
+}
+
+/// Why a session ends.
+#[derive(Debug)]
+enum End {
+    /// The client went, or its connection broke.
+    Gone,
+    /// The server ends.
+    Stopping,
+    /// The client did not read for too long.
+    Stuck,
+    /// The client did something wrong.
+    Fault(u16, Problem),
+}
+
+/// The connection, and how messages travel on it.
+struct Link {
+    socket: WebSocket,
+    encoding: Encoding,
+    state: AppState,
+    sent_at: Instant,
+    /// The server waits for this to be dropped when it ends.
+    #[expect(dead_code, reason = "held, not read")]
+    open: mpsc::Sender<()>,
+}
+
+impl Link {
+    async fn run(mut self, caller: Caller) {
+        let end = match self.session(caller).await {
+            ControlFlow::Break(end) => end,
+            ControlFlow::Continue(never) => match never {},
+        };
+        match end {
+            End::Gone => {}
+            End::Stuck => {
+                self.state.meters.stuck();
+                tracing::info!("a client that did not read was closed");
+            }
+            End::Stopping => self.close(close_code::AWAY, "the server stops").await,
+            End::Fault(code, problem) => {
+                let reason = problem.code.to_string();
+                tracing::info!(problem = %problem, "a client was closed");
+                let last =
+                    self.message(codec::encode(&ServerMessage::Error(problem), self.encoding));
+                if let Ok(Ok(())) = timeout(CLOSE_WITHIN, self.socket.send(last)).await {
+                    self.close(code, &reason).await;
+                }
+            }
+        }
+    }
+
+    async fn close(&mut self, code: u16, reason: &str) {
+        let frame = CloseFrame {
+            code,
+            reason: reason.into(),
+        };
+        let closing = async {
+            if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
+                // Until the client has answered: whoever closes first may lose what is on its way.
+                while let Some(Ok(_)) = self.socket.recv().await {}
+            }
+        };
+        let _ = timeout(CLOSE_WITHIN, closing).await;
+    }
+
+    async fn session(&mut self, caller: Caller) -> ControlFlow<End, std::convert::Infallible> {
+        let mut callers = self.state.caller.clone();
+        let mut revisions = self.state.hub.changes();
+        self.say(&self.hello(&caller)).await?;
+        let (kinds, since) = self.subscription().await?;
+        let mut session = Session {
+            view: View::of(&caller, &kinds),
+            kinds,
+            caller,
+            at: None,
+            gaze: self.state.attention.gaze(),
+            _watcher: self.state.hub.watcher(),
+        };
+        session.at = since
+            .filter(|since| {
+                // The cursor's view is of the caller's rights; the kinds are asked for anew each time.
+                let rights = View::of(&session.caller, &[]).name();
+                since.epoch == *self.state.hub.epoch() && since.view == rights
+            })
+            .map(|since| since.revision);
+        revisions.mark_unchanged();
+        let mut waiting = true;
+        let mut write_at = Instant::now();
+        // The rights may have changed since the handshake.
+        callers.mark_changed();
+        let stop = self.state.stop.clone();
+        loop {
+            let beat_at = self.sent_at + HEARTBEAT;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return ControlFlow::Break(End::Stopping),
+                changed = callers.changed() => {
+                    if changed.is_err() {
+                        return ControlFlow::Break(End::Stopping);
+                    }
+                    let caller = callers.borrow_and_update().clone();
+                    self.turn(&mut session, &caller).await?;
+                }
+                message = self.socket.recv() => session.hear(self.read(message)?, &self.state)?,
+                () = sleep_until(write_at), if waiting => {
+                    waiting = false;
+                    revisions.mark_unchanged();
+                    if self.bring_up_to_date(&mut session).await? {
+                        write_at = Instant::now() + TICK;
+                    }
+                }
+                changed = revisions.changed(), if !waiting => {
+                    if changed.is_err() {
+                        return ControlFlow::Break(End::Stopping);
+                    }
+                    waiting = true;
+                }
+                () = sleep_until(beat_at) => self.beat(&mut session).await?,
+            }
+        }
+    }
+
+    fn hello(&self, caller: &Caller) -> ServerMessage {
+        ServerMessage::Hello(Hello {
+            protocol: PROTOCOL,
+            version: Text::from(VERSION),
+            epoch: self.state.hub.epoch().clone(),
+            revision: self.state.hub.revision(),
+            view: View::of(caller, &[]).name(),
+            you: caller.clone(),
+            kinds: Kind::ALL.to_vec(),
+            at: EpochMs::now(),
+        })
+    }
+
+    /// What the client wants; nothing else is of use before it.
+    async fn subscription(&mut self) -> ControlFlow<End, (Vec<Kind>, Option<Cursor>)> {
+        let deadline = Instant::now() + SUBSCRIBE_WITHIN;
+        let stop = self.state.stop.clone();
+        loop {
+            let heard = tokio::select! {
+                () = stop.cancelled() => return ControlFlow::Break(End::Stopping),
+                heard = timeout_at(deadline, self.socket.recv()) => heard,
+            };
+            let Ok(heard) = heard else {
+                return fault(
+                    "no_subscription",
+                    "the client did not say what it wants to watch",
+                );
+            };
+            match self.read(heard)? {
+                Some(ClientMessage::Subscribe { kinds, since }) => {
+                    return ControlFlow::Continue((kinds, since));
+                }
+                Some(_) => {
+                    return fault("no_subscription", "the first message has to be `subscribe`");
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// What a client said; none when it is of no concern.
+    #[expect(clippy::unused_self, reason = "reads as what it is at the call")]
+    fn read(
+        &self,
+        heard: Option<Result<Message, axum::Error>>,
+    ) -> ControlFlow<End, Option<ClientMessage>> {
+        let json = match heard {
+            None | Some(Ok(Message::Close(_))) => return ControlFlow::Break(End::Gone),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => return ControlFlow::Continue(None),
+            Some(Ok(Message::Text(json))) => json,
+            Some(Ok(Message::Binary(_))) => {
+                return fault("bad_message", "clients speak in text frames");
+            }
+            Some(Err(error)) => return unreadable(&error),
+        };
+        match ClientMessage::decode(&json) {
+            Ok(message) => ControlFlow::Continue(message),
+            Err(error) => fault(
+                "bad_message",
+                &format!("a message that is not valid: {error}"),
+            ),
+        }
+    }
+
+    /// Sends what changed. Says whether anything was.
+    async fn bring_up_to_date(&mut self, session: &mut Session) -> ControlFlow<End, bool> {
+        let Frames { frames, revision } =
+            self.state
+                .hub
+                .frames(&session.view, self.encoding, session.at);
+        for frame in frames.iter() {
+            self.send(frame.clone()).await?;
+        }
+        if !frames.is_empty() {
+            session.at = Some(revision);
+        }
+        ControlFlow::Continue(!frames.is_empty())
+    }
+
+    /// A sign of life, which moves the client's cursor over changes that are not for it.
+    async fn beat(&mut self, session: &mut Session) -> ControlFlow<End> {
+        let Frames { frames, revision } =
+            self.state
+                .hub
+                .frames(&session.view, self.encoding, session.at);
+        if frames.is_empty() {
+            let at = EpochMs::now();
+            self.say(&ServerMessage::Heartbeat { revision, at }).await?;
+            session.at = Some(revision);
+        } else {
+            self.bring_up_to_date(session).await?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// The caller's rights changed: rows enter and leave at the same revision.
+    async fn turn(&mut self, session: &mut Session, caller: &Caller) -> ControlFlow<End> {
+        if *caller == session.caller {
+            return ControlFlow::Continue(());
+        }
+        session.caller = caller.clone();
+        let view = View::of(caller, &session.kinds);
+        let old = std::mem::replace(&mut session.view, view);
+        // The client names its view when it resumes: it hears of the new one before what is in it.
+        self.say(&self.hello(caller)).await?;
+        if let Some(at) = session.at.filter(|_| old != session.view) {
+            let (messages, revision) = self.state.hub.turn(&old, &session.view, at);
+            for message in &messages {
+                self.say(message).await?;
+            }
+            session.at = Some(revision);
+        }
+        let (hub, view) = (&self.state.hub, &session.view);
+        session
+            .gaze
+            .retain(|key| hub.get(key).is_none_or(|row| view.sees(row.workspace())));
+        ControlFlow::Continue(())
+    }
+
+    async fn say(&mut self, message: &ServerMessage) -> ControlFlow<End> {
+        self.send(codec::encode(message, self.encoding)).await
+    }
+
+    async fn send(&mut self, frame: Bytes) -> ControlFlow<End> {
+        let size = frame.len();
+        let message = self.message(frame);
+        let stop = self.state.stop.clone();
+        let sent = tokio::select! {
+            sent = timeout(WRITE_WITHIN, self.socket.send(message)) => sent,
+            () = stop.cancelled() => return ControlFlow::Break(End::Stopping),
+        };
+        match sent {
+            Ok(Ok(())) => {
+                self.state.meters.sent(size);
+                self.sent_at = Instant::now();
+                ControlFlow::Continue(())
+            }
+            Ok(Err(_)) => ControlFlow::Break(End::Gone),
+            Err(_) => ControlFlow::Break(End::Stuck),
+        }
+    }
+
+    fn message(&self, frame: Bytes) -> Message {
+        match self.encoding {
+            // serde_json writes nothing but UTF-8.
+            Encoding::Json => Message::Text(Utf8Bytes::try_from(frame).unwrap_or_default()),
+            Encoding::Zstd => Message::Binary(frame),
+        }
+    }
+}
+
+/// What is known of a client that watches.
+struct Session {
+    kinds: Vec<Kind>,
+    caller: Caller,
+    view: View,
+    /// The revision of its copy; none before its first snapshot.
+    at: Option<u64>,
+    gaze: Gaze,
+    _watcher: Watcher,
+}
+
+impl Session {
+    fn hear(&mut self, message: Option<ClientMessage>, state: &AppState) -> ControlFlow<End> {
+        // A row that is not there (yet) may be looked at: after a restart the client knows more than
+        // the server. One that is there and not for this caller may not.
+        let may_see = |key: &Key| {
+            let row = state.hub.get(key);
+            row.is_none_or(|row| self.view.sees(row.workspace()))
+        };
+        match message {
+            Some(ClientMessage::Focus { key }) => {
+                if may_see(&key) && !self.gaze.focus(key) {
+                    return fault("too_many_rows", "the client looks at too many rows at once");
+                }
+            }
+            Some(ClientMessage::Unfocus { key }) => self.gaze.unfocus(&key),
+            Some(ClientMessage::Refresh { key }) => {
+                if may_see(&key) {
+                    self.gaze.refresh(&key);
+                }
+            }
+            Some(ClientMessage::Subscribe { .. }) => {
+                return fault("subscribed_twice", "a connection subscribes once");
+            }
+            None => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn fault<T>(code: &str, sentence: &str) -> ControlFlow<End, T> {
+    let problem = Problem::new(code, 400, sentence)
+        .hint("the protocol is described in the project's documentation");
+    ControlFlow::Break(End::Fault(close_code::POLICY, problem))
+}
+
+/// A broken connection ends in silence; a broken message is answered.
+fn unreadable<T>(error: &axum::Error) -> ControlFlow<End, T> {
+    let mut cause: &(dyn std::error::Error + 'static) = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    if cause.is::<std::io::Error>() {
+        return ControlFlow::Break(End::Gone);
+    }
+    let words = error.to_string();
+    let (close, code, status) = if words.contains("too long") || words.contains("too large") {
+        (close_code::SIZE, "too_large", 413)
+    } else {
+        (close_code::PROTOCOL, "bad_message", 400)
+    };
+    let sentence = format!("a message that cannot be read: {words}");
+    ControlFlow::Break(End::Fault(close, Problem::new(code, status, sentence)))
 }
