@@ -25,6 +25,7 @@ pub mod feed;
 pub mod human;
 pub mod key;
 pub mod kind;
+pub mod log;
 pub mod nearest;
 pub mod phase;
 pub mod policy;

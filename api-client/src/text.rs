@@ -25,7 +25,7 @@ pub struct Text(Arc<str>);
 pub struct Block(Arc<str>);
 
 /// What a terminal, or the eye, could take for something else than a character in place.
-fn is_hostile(c: char) -> bool {
+pub fn is_hostile(c: char) -> bool {
     matches!(c,
         // C0, DEL and C1 (the eight-bit escape introducers).
         '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}'

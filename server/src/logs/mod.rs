@@ -1,5 +1,7 @@
 //! Logs: one upstream stream for all readers.
 
+pub mod clean;
+
 use std::sync::Arc;
 
 use crate::source::Source;
