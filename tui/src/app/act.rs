@@ -173,6 +173,11 @@ pub(crate) fn command_why_not(model: &Model, command: crate::keys::Command) -> O
     let nothing = || Some("nothing is under the cursor".to_owned());
     match command {
         C::Open | C::Menu | C::CopyName | C::CopyKey if row.is_none() => nothing(),
+        C::Mark | C::MarkRange | C::MarkAll
+            if model.list().is_none_or(|list| list.lines.is_empty()) =>
+        {
+            Some("there is nothing to mark".to_owned())
+        }
         C::Logs => match kind {
             None => nothing(),
             Some(kind) if has_log(kind) => None,

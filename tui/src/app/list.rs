@@ -398,7 +398,13 @@ impl List {
                 }
                 cell.clear();
                 write_text(&mut cell, &value(line, column, context), context);
-                *widest = (*widest).max(width(&cell) as u16);
+                // The mark of a tree stands in front of the name.
+                let mark = match line.fold {
+                    Fold::Leaf => 0,
+                    _ if column.id == "name" => 2,
+                    _ => 0,
+                };
+                *widest = (*widest).max(width(&cell) as u16 + mark);
             }
         }
         let wanted: Vec<(&'static Column, u16)> = all

@@ -190,13 +190,13 @@ pub(super) fn third(model: &Model, pen: &mut Pen<'_>) -> Option<Position> {
     if let Link::Lost { reason, .. } = &model.link
         && model.ready
     {
-        let as_of = model.heard.map_or_else(String::new, |at| {
-            format!(
-                " This is the state of {}.",
-                human::clock(at, model.options.utc)
-            )
-        });
-        pen.line(y, &format!("Server lost: {reason}.{as_of}"), Tone::Bad);
+        let as_of = model.heard.map_or_else(
+            || "the last state".to_owned(),
+            |at| format!("the state of {}", human::clock(at, model.options.utc)),
+        );
+        let room = usize::from(pen.width()).saturating_sub(2);
+        let text = format!("Server lost, this is {as_of}: {reason}");
+        pen.line(y, &cut(&text, room, Cut::End, pen.theme.ascii), Tone::Bad);
         return None;
     }
     let typed = match (model.text_view(), model.list()) {
@@ -417,7 +417,15 @@ fn summary_line(model: &Model, pen: &mut Pen<'_>, y: u16, row: &skytower_api_cli
             if !hidden
                 || matches!(
                     column.id,
-                    "key" | "phase" | "why" | "owner" | "name" | "source" | "status"
+                    "key"
+                        | "phase"
+                        | "why"
+                        | "owner"
+                        | "name"
+                        | "source"
+                        | "status"
+                        | "job"
+                        | "task"
                 )
             {
                 continue;
@@ -426,6 +434,7 @@ fn summary_line(model: &Model, pen: &mut Pen<'_>, y: u16, row: &skytower_api_cli
             if !matches!(
                 value,
                 skytower_api_client::column::Value::None
+                    | skytower_api_client::column::Value::Int(0)
                     | skytower_api_client::column::Value::Moment(_)
                     | skytower_api_client::column::Value::Flag(false)
             ) {

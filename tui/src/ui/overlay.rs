@@ -58,7 +58,7 @@ fn inner(area: Rect) -> Rect {
 fn pick(picker: &Picker, pen: &mut Pen<'_>) -> Position {
     let fitting = picker.fitting();
     // As high as with everything, so that it does not jump while one types.
-    let area = centred(pen, 76, picker.items.len() as u16 + 3);
+    let area = centred(pen, 76, (picker.items.len() as u16 + 3).min(18));
     pen.frame(area, &picker.title, "", Tone::Title);
     let area = inner(area);
     let ascii = pen.theme.ascii;

@@ -85,6 +85,11 @@ fn row(model: &Model, list: &List, line: &Line, area: Rect, pen: &mut Pen<'_>) {
         if column.id == named.id {
             text = with_fold(line, &text, theme.ascii);
         }
+        // A task says which of its job's it is; the job's number stands above.
+        if child && column.id == "id" {
+            let part = text.rsplit(['/', '.', '-']).next().unwrap_or_default();
+            text = part.to_owned();
+        }
         // The glyph of a child stands where its first column begins.
         if child && x == area.x + 4 {
             at += 2;
