@@ -1,5 +1,11 @@
 //! Where the server is and with which credentials: the order of cli.md, without surprises.
 
+mod probe;
+mod resolve;
+
+pub use probe::{Found, SKYPILOT_API_VERSION, SKYPILOT_OLDEST, probe};
+pub use resolve::{Process, Saved, Surroundings, redacted, resolve, saved_path};
+
 pub use crate::credentials::{Credentials, Secret};
 use crate::text::Text;
 

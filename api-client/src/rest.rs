@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 #[cfg(feature = "client")]
-pub(crate) use client::refusal;
-#[cfg(feature = "client")]
 pub use client::{Client, Status};
+#[cfg(feature = "client")]
+pub(crate) use client::{authorise, http, limited, refusal};
 #[cfg(feature = "client")]
 pub use error::{ClientError, Unreachable};
 
