@@ -187,7 +187,7 @@ mod tests {
                 ),
                 source("d", Credentials::Cookie(Secret::new("k=v"))),
             ],
-            idle_exit: Some(Duration::from_secs(600)),
+            idle_exit: Some(Duration::from_mins(10)),
             others: OthersPolicy::Deny,
         }
     }

@@ -1,5 +1,6 @@
 //! The state folder: who may read it, who holds it, and how clients find the server in it.
 
+use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -216,7 +217,10 @@ fn token(home: &Path) -> Result<Secret, HomeError> {
             File::open("/dev/urandom")
                 .and_then(|mut source| source.read_exact(&mut random))
                 .map_err(io("read", Path::new("/dev/urandom")))?;
-            let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+            let mut hex = String::new();
+            for byte in random {
+                let _ = write!(hex, "{byte:02x}");
+            }
             write_whole(&path, hex.as_bytes())?;
         }
         Err(error) => return Err(io("look at", &path)(error)),

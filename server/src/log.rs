@@ -49,17 +49,16 @@ impl Open {
             self.file = None;
             fs::rename(&self.path, self.path.with_extension("log.1"))?;
         }
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => {
-                let file = OpenOptions::new()
-                    .append(true)
-                    .create(true)
-                    .mode(0o600)
-                    .open(&self.path)?;
-                self.size = file.metadata()?.len();
-                self.file.insert(file)
-            }
+        let file = if let Some(file) = &mut self.file {
+            file
+        } else {
+            let file = OpenOptions::new()
+                .append(true)
+                .create(true)
+                .mode(0o600)
+                .open(&self.path)?;
+            self.size = file.metadata()?.len();
+            self.file.insert(file)
         };
         file.write_all(line)?;
         self.size += line.len() as u64;

@@ -60,7 +60,10 @@ pub(crate) async fn open(
         )
     })?;
     let upgrade = upgrade.protocols([SUBPROTOCOL_ZSTD, SUBPROTOCOL_JSON]);
-    let encoding = match upgrade.selected_protocol().map(|chosen| chosen.as_bytes()) {
+    let encoding = match upgrade
+        .selected_protocol()
+        .map(axum::http::HeaderValue::as_bytes)
+    {
         Some(chosen) if chosen == SUBPROTOCOL_ZSTD.as_bytes() => Encoding::Zstd,
         Some(_) => Encoding::Json,
         None => {
@@ -381,20 +384,17 @@ impl Session {
         };
         match message {
             Some(ClientMessage::Focus { key }) => {
-                if may_see(&key) && !self.gaze.focus(key) {
+                let allowed = may_see(&key);
+                if allowed && !self.gaze.focus(key) {
                     return fault("too_many_rows", "the client looks at too many rows at once");
                 }
             }
             Some(ClientMessage::Unfocus { key }) => self.gaze.unfocus(&key),
-            Some(ClientMessage::Refresh { key }) => {
-                if may_see(&key) {
-                    self.gaze.refresh(&key);
-                }
-            }
+            Some(ClientMessage::Refresh { key }) if may_see(&key) => self.gaze.refresh(&key),
             Some(ClientMessage::Subscribe { .. }) => {
                 return fault("subscribed_twice", "a connection subscribes once");
             }
-            None => {}
+            Some(ClientMessage::Refresh { .. }) | None => {}
         }
         ControlFlow::Continue(())
     }
