@@ -1,5 +1,7 @@
 //! A real server on a free port, with a source that the test plays.
 #![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
     dead_code,
     unreachable_pub,
     missing_docs,
@@ -35,7 +37,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use tokio_util::sync::CancellationToken;
 
 /// Generous: this bounds a hang, it measures nothing.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 pub struct Played {
     name: Text,
