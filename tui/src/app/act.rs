@@ -241,9 +241,8 @@ pub(crate) fn has_log(kind: Kind) -> bool {
 /// The other log of a kind.
 pub(crate) fn other_log(kind: Kind) -> Option<&'static str> {
     match kind {
-        Kind::Job => Some("controller"),
+        Kind::Job | Kind::Service | Kind::Pool => Some("controller"),
         Kind::Cluster => Some("provision"),
-        Kind::Service | Kind::Pool => Some("controller"),
         _ => None,
     }
 }

@@ -83,7 +83,7 @@ impl Confirm {
             Code::Char('c') if chord.ctrl => return Answer::Keep,
             Code::Char('Y') => return Answer::Copy,
             Code::Tab if chord.shift => {
-                self.focus = buttons[(at + buttons.len() - 1) % buttons.len()]
+                self.focus = buttons[(at + buttons.len() - 1) % buttons.len()];
             }
             Code::Tab | Code::Right => self.focus = buttons[(at + 1) % buttons.len()],
             Code::Left => self.focus = buttons[(at + buttons.len() - 1) % buttons.len()],

@@ -105,6 +105,9 @@ pub enum Overlay {
     },
 }
 
+/// Details that came, or what happened and what to do about it.
+pub(crate) type Loaded = Result<Detail, (Text, Option<Text>)>;
+
 /// All that the screen is made of.
 #[derive(Debug)]
 pub struct Model {
@@ -151,7 +154,7 @@ pub struct Model {
     /// The YAML that is open.
     pub yaml: Option<LogView>,
     /// The details that were asked for last.
-    pub detail: Option<(Key, Option<Result<Detail, (Text, Option<Text>)>>)>,
+    pub(crate) detail: Option<(Key, Option<Loaded>)>,
     /// What the server was asked to look at closely.
     pub focus: Option<Key>,
     /// Our own requests whose end is still to be told, with the number of targets.

@@ -88,12 +88,8 @@ pub fn settle(model: &mut Model) -> Option<i64> {
         return tick_of_chrome(model);
     }
     let (height, room) = (geometry::list_height(model), geometry::columns_room(model));
-    let Some(id) = model.list_id() else {
-        return None;
-    };
-    let Some(mut list) = model.lists.remove(&id) else {
-        return None;
-    };
+    let id = model.list_id()?;
+    let mut list = model.lists.remove(&id)?;
     list.refresh(&model.table, &model.scope, &context);
     list.scroll(height);
     list.measure(height, room, &context);

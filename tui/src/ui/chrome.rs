@@ -180,9 +180,7 @@ pub(super) fn third(model: &Model, pen: &mut Pen<'_>) -> Option<Position> {
     let y = 2;
     // A low terminal has no such row; what is typed is then in the message line's place.
     let y = if above < 3 {
-        if model.typing.is_none() {
-            return None;
-        }
+        model.typing.as_ref()?;
         pen.height().saturating_sub(1)
     } else {
         y

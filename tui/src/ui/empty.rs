@@ -119,7 +119,7 @@ fn words(model: &Model, list: &List) -> Vec<(String, Tone)> {
                 Tone::Plain,
             )),
             Scope::Workspaces(list) => {
-                let names: Vec<&str> = list.iter().map(|ws| ws.as_str()).collect();
+                let names: Vec<&str> = list.iter().map(skytower_api_client::Text::as_str).collect();
                 lines.push(line(
                     format!(
                         "scope   workspace {}: 0 shows everybody's",

@@ -157,7 +157,7 @@ fn confirm_box(model: &Model, confirm: &Confirm, pen: &mut Pen<'_>) -> Option<Po
     let verb = plan
         .action
         .title
-        .trim_end_matches(&format!(" {}", noun))
+        .trim_end_matches(&format!(" {noun}"))
         .to_owned();
     let title = match (plan.count(), plan.targets(false).as_slice()) {
         (0, _) => format!("{verb}: not possible"),
@@ -323,6 +323,13 @@ fn confirm_box(model: &Model, confirm: &Confirm, pen: &mut Pen<'_>) -> Option<Po
     cursor
 }
 
+/// A key on the help page.
+struct Entry {
+    keys: String,
+    text: String,
+    off: Option<String>,
+}
+
 fn help(model: &Model, typed: &str, top: usize, pen: &mut Pen<'_>) -> Position {
     let area = Rect::new(0, 1, pen.width(), pen.height().saturating_sub(2));
     pen.clear(area);
@@ -341,11 +348,6 @@ fn help(model: &Model, typed: &str, top: usize, pen: &mut Pen<'_>) -> Position {
     };
     let after = pen.put(x + 1, 1, prompt, tone);
     let cursor = Position::new(if typed.is_empty() { x + 1 } else { after }, 1);
-    struct Entry {
-        keys: String,
-        text: String,
-        off: Option<String>,
-    }
     let mut lines: Vec<Result<Entry, &'static str>> = Vec::new();
     let needle = typed.to_lowercase();
     for group in Group::ALL {
