@@ -9,11 +9,16 @@
 //! - [`keys`]: the table of keys, from which the footer, the help and the dispatch are made.
 //! - [`ui`], [`theme`], [`text`]: the model on the screen. Pure.
 //! - [`term`]: entering and leaving the terminal, reading it. [`runtime`]: the loop and its effects.
-//! - [`cli`]: the command line and its commands.
+//! - [`cli`]: the command line and its commands. [`config`]: the saved login.
+//! - [`connect`]: from an endpoint to a server that answers; `local`: the server on this machine.
 
 pub mod app;
 pub mod cli;
+pub mod config;
+pub mod connect;
 pub mod keys;
+#[cfg(feature = "local-server")]
+pub mod local;
 pub mod runtime;
 pub mod term;
 pub mod text;

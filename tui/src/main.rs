@@ -1,8 +1,118 @@
 //! `skytower`: the dashboard when no command is given.
 
-use clap::Parser as _;
-use skytower::cli::args::Cli;
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
 
-fn main() {
-    let _ = Cli::parse();
+use clap::{CommandFactory as _, Parser as _};
+use skytower::app::Options;
+use skytower::cli::args::{Cli, Command, When};
+use skytower::cli::{self, Failure};
+use skytower::connect::connect;
+use skytower::runtime::{self, Exit};
+use skytower::theme::Theme;
+use skytower_api_client::Kind;
+use skytower_api_client::rest::Client;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        #[cfg(feature = "local-server")]
+        Some(Command::LocalServer) => return skytower::local::serve(),
+        Some(Command::Completion { shell }) => {
+            let mut tree = Cli::command();
+            clap_complete::generate(shell, &mut tree, "skytower", &mut std::io::stdout());
+            return ExitCode::SUCCESS;
+        }
+        Some(Command::Man) => {
+            let page = clap_mangen::Man::new(Cli::command());
+            return match page.render(&mut std::io::stdout()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => failed(&error.into()),
+            };
+        }
+        _ => {}
+    }
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    let ended = runtime.block_on(run(cli));
+    // What is still being looked up must not hold back the prompt.
+    runtime.shutdown_background();
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => failed(&failure),
+    }
+}
+
+fn failed(failure: &Failure) -> ExitCode {
+    failure.print();
+    ExitCode::from(failure.code)
+}
+
+async fn run(cli: Cli) -> Result<u8, Failure> {
+    let global = cli.global;
+    match cli.command {
+        Some(Command::Api(command)) => cli::api::run(command, &global).await,
+        Some(command) => {
+            let connected = connect(&global).await?;
+            cli::run(command, &global, connected.session).await
+        }
+        None => {
+            let screen = screen(cli.at_view.or(cli.view).as_deref())?;
+            if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
+                return Err(Failure::usage(
+                    "the dashboard needs a terminal",
+                    "for scripts there are commands: skytower status, skytower jobs -o json, …",
+                ));
+            }
+            let connected = connect(&global).await?;
+            let endpoint = match connected.watches {
+                Some(watched) => watched.into(),
+                None => connected.session.endpoint().shown(),
+            };
+            let mut theme = Theme::from_env(|name| std::env::var(name).ok());
+            match global.color {
+                When::Auto => {}
+                When::Always => theme.mono = false,
+                When::Never => theme.mono = true,
+            }
+            let options = Options {
+                endpoint,
+                screen,
+                theme,
+                utc: global.utc,
+                run: run_name(),
+            };
+            let client = Client::new(connected.session)?;
+            Ok(match runtime::run(client, options).await? {
+                Exit::Quit => 0,
+                // As a shell reports it.
+                Exit::Signal(number) => 128u8.saturating_add(number as u8),
+            })
+        }
+    }
+}
+
+/// The dashboard's first screen.
+fn screen(view: Option<&str>) -> Result<Option<Kind>, Failure> {
+    match view {
+        None | Some("overview") => Ok(None),
+        Some(word) => word.parse().map(Some).map_err(|_| {
+            Failure::usage(
+                format!("`{word}` is neither a command nor a view"),
+                "see skytower --help",
+            )
+        }),
+    }
+}
+
+/// A name that no other run has.
+fn run_name() -> String {
+    let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    format!(
+        "{:x}-{:x}",
+        at.unwrap_or_default().as_nanos(),
+        std::process::id()
+    )
 }

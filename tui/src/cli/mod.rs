@@ -1,5 +1,6 @@
 //! The headless commands. [`args`] declares them; each returns its exit code, or why it failed.
 
+pub mod api;
 pub mod args;
 pub mod console;
 mod failure;
