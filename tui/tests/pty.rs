@@ -1,5 +1,10 @@
 //! The real loop on a real (pseudo) terminal: it starts, resizes, and gives the terminal back.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
+
 use std::io::Read;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -11,7 +16,7 @@ use skytower_api_client::rest::Client;
 use skytower_api_client::session::Session;
 
 const CHILD: &str = "SKYTOWER_TEST_CHILD";
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// No test of its own: what the tests below start, with nothing listening at its server.
 #[test]

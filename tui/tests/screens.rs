@@ -93,9 +93,10 @@ fn logs() {
         let mut model = live(size, rows());
         press(&mut model, "2 l");
         let id = model.log.as_ref().map_or(0, |log| log.id);
-        let text: String = (0..100)
+        let lines: Vec<String> = (0..100)
             .map(|i| format!("step {i} loss {}\n", 100 - i))
             .collect();
+        let text = lines.concat();
         update(&mut model, NOW, Msg::Log(id, LogEvent::Chunk(text)));
         press(&mut model, "/");
         type_in(&mut model, "step 4");

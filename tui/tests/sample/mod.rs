@@ -1,5 +1,7 @@
 //! A small organisation, made in code, at a fixed time.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(unreachable_pub, reason = "a module of test files")]
+#![allow(clippy::unnecessary_wraps, reason = "as the fields want them")]
 
 use std::sync::Arc;
 
@@ -329,9 +331,10 @@ pub fn live(size: (u16, u16), rows: Vec<Arc<Entity>>) -> Model {
 }
 
 /// Presses keys, in the notation of the key table.
+#[allow(clippy::unwrap_used, reason = "a wrong key is a wrong test")]
 pub fn press(model: &mut Model, keys: &str) -> Vec<skytower::app::Effect> {
     keys.split_whitespace()
-        .flat_map(|key| update(model, NOW, Msg::Key(key.parse().expect("a key"))))
+        .flat_map(|key| update(model, NOW, Msg::Key(key.parse().unwrap())))
         .collect()
 }
 
