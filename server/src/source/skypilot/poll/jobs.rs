@@ -1,0 +1,190 @@
+//! Managed jobs. The list costs SkyPilot seconds, so the finished ones are asked for rarely; a job
+//! that left the unfinished list is asked for by its number at once, and gets its final status.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use skytower_api_client::entity::Job;
+use skytower_api_client::wire::Change;
+use skytower_api_client::{Key, Kind};
+use tokio::time::Instant;
+
+use super::ledger::records;
+use super::{Books, Look, Poller, removal};
+use crate::source::skypilot::client::CallError;
+use crate::source::skypilot::map;
+
+const PATH: &str = "/jobs/queue/v2";
+/// Jobs asked for by number in one call.
+const NUMBERS_AT_ONCE: usize = 200;
+/// Finished jobs in a look at the latest.
+const LATEST: usize = 100;
+
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    history_at: Option<Instant>,
+    /// Tasks that were neither in the unfinished list nor found by number, the last time.
+    lost: BTreeSet<Key>,
+}
+
+impl Poller {
+    pub(super) async fn look_at_jobs(&self, books: &mut Books) -> Result<Look, CallError> {
+        let live = self
+            .ask_for_jobs(json!({"skip_finished": true}), map::LIVE_FIELDS)
+            .await?;
+        let reading = books.ledger.read(&live, |record| {
+            let row: Job = map::job(&self.name, record)?;
+            Ok((row.key.clone(), row))
+        });
+        let mut note = reading.note();
+        let unreadable = reading.malformed > 0;
+        let unfinished: BTreeMap<Key, i64> = self
+            .rows(Kind::Job, |row| {
+                let job = row.as_job()?;
+                (!job.phase.is_over()).then(|| (job.key.clone(), job.job_id))
+            })
+            .into_iter()
+            .collect();
+        let left: BTreeMap<Key, i64> = unfinished
+            .into_iter()
+            .filter(|(key, _)| !reading.present.contains(key))
+            .collect();
+        self.commit_jobs(reading.changed);
+        let mut doubtful = false;
+        if !left.is_empty() && !unreadable {
+            doubtful = self.settle(left, &mut books.jobs).await?;
+        }
+        let due = books
+            .jobs
+            .history_at
+            .is_none_or(|at| at.elapsed() >= self.pace.history);
+        if due {
+            let first = books.jobs.history_at.is_none();
+            let limit = if first {
+                self.pace.history_rows
+            } else {
+                LATEST
+            };
+            let page = json!({"page": 1, "limit": limit.max(1)});
+            let finished = self.ask_for_jobs(page, map::FINAL_FIELDS).await?;
+            let (rows, malformed) = self.decode_jobs(&finished);
+            // Unfinished ones were just seen without their durations: that look stands.
+            self.commit_jobs(rows.into_iter().filter(|row| row.phase.is_over()).collect());
+            if malformed > 0 && note.is_none() {
+                note = Some(format!("{malformed} finished jobs could not be read").into());
+            }
+            books.jobs.history_at = Some(Instant::now());
+            self.trim_history();
+        }
+        self.board.read(Kind::Job, note);
+        Ok(if doubtful { Look::Again } else { Look::Done })
+    }
+
+    /// Asks for the final state of tasks that left the unfinished list. True when some were not
+    /// found; they are believed to be gone when they are not found the next time either.
+    async fn settle(&self, left: BTreeMap<Key, i64>, jobs: &mut Jobs) -> Result<bool, CallError> {
+        let numbers: BTreeSet<i64> = left.values().copied().collect();
+        let numbers: Vec<i64> = numbers.into_iter().collect();
+        let mut found = BTreeSet::new();
+        for numbers in numbers.chunks(NUMBERS_AT_ONCE) {
+            let records = self
+                .ask_for_jobs(json!({"job_ids": numbers}), map::FINAL_FIELDS)
+                .await?;
+            let (rows, malformed) = self.decode_jobs(&records);
+            if malformed > 0 {
+                // Which task is unreadable is not known: none of these is believed to be gone.
+                found.extend(left.keys().cloned());
+            }
+            found.extend(rows.iter().map(|row| row.key.clone()));
+            self.commit_jobs(rows);
+        }
+        let lost: BTreeSet<Key> = left
+            .into_keys()
+            .filter(|key| !found.contains(key))
+            .collect();
+        let reason = "no longer listed by SkyPilot".into();
+        self.hub.commit(
+            lost.intersection(&jobs.lost)
+                .filter_map(|key| removal(key.clone(), &reason)),
+        );
+        let doubtful = lost.difference(&jobs.lost).next().is_some();
+        jobs.lost = lost;
+        Ok(doubtful)
+    }
+
+    async fn ask_for_jobs(
+        &self,
+        narrowed: Value,
+        fields: &[&str],
+    ) -> Result<Vec<Box<RawValue>>, CallError> {
+        let with_fields = self.job_fields.load(Ordering::Relaxed);
+        let mut body = narrowed;
+        body["all_users"] = true.into();
+        if with_fields {
+            body["fields"] = fields.into();
+        }
+        let asked = self
+            .client
+            .ask(PATH, body.clone(), self.pace.deadline)
+            .await;
+        let answer = match asked {
+            // A version that does not know one of the fields: ask for all of them from now on.
+            Err(error) if with_fields && names_a_field(&error) => {
+                self.job_fields.store(false, Ordering::Relaxed);
+                if let Some(body) = body.as_object_mut() {
+                    body.remove("fields");
+                }
+                self.client.ask(PATH, body, self.pace.deadline).await?
+            }
+            asked => asked?,
+        };
+        records(PATH, &answer)
+    }
+
+    fn decode_jobs(&self, records: &[Box<RawValue>]) -> (Vec<Job>, usize) {
+        let rows: Vec<Job> = records
+            .iter()
+            .filter_map(|record| map::job(&self.name, record).ok())
+            .collect();
+        let malformed = records.len() - rows.len();
+        (rows, malformed)
+    }
+
+    fn commit_jobs(&self, rows: Vec<Job>) {
+        self.hub
+            .commit(rows.into_iter().map(|row| Change::Upsert(row.into())));
+    }
+
+    /// Lets go of the oldest finished jobs beyond the number that is kept.
+    fn trim_history(&self) {
+        let mut finished = self.rows(Kind::Job, |row| {
+            let job = row.as_job()?;
+            job.phase.is_over().then(|| (job.job_id, job.key.clone()))
+        });
+        let keep = self.pace.history_rows.max(LATEST) * 2;
+        if finished.len() <= keep {
+            return;
+        }
+        finished.sort_unstable();
+        let reason = "finished long ago; SkyPilot still has it".into();
+        let surplus = finished.len() - keep;
+        self.hub.commit(
+            finished
+                .into_iter()
+                .take(surplus)
+                .filter_map(|(_, key)| removal(key, &reason)),
+        );
+    }
+}
+
+fn names_a_field(error: &CallError) -> bool {
+    match error {
+        CallError::Rejected(message) => message.contains("field"),
+        CallError::Failed { kind, message } => {
+            *kind == "KeyError" || message.contains("field") || message.contains("column")
+        }
+        _ => false,
+    }
+}

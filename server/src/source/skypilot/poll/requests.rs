@@ -1,0 +1,158 @@
+//! SkyPilot's requests: who does what, almost free to ask, and the sign to look at a list again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use skytower_api_client::wire::Change;
+use skytower_api_client::{EpochMs, Key, Kind};
+use tokio::time::Instant;
+
+use super::ledger::records;
+use super::{Books, Look, Poller, removal};
+use crate::source::skypilot::client::{CallError, escape};
+use crate::source::skypilot::map::{self, RequestRecord};
+
+/// Requests in one look. Most are reads of others; changes among them are rare.
+const WINDOW: usize = 200;
+/// Requests asked for by id in one call: the address has to stay short.
+const IDS_AT_ONCE: usize = 20;
+/// Finished requests that are kept for people to see.
+const KEPT: usize = 200;
+const KEPT_MS: i64 = 3_600_000;
+const DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
+
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    /// Requests that are not over, by id.
+    open: BTreeMap<String, RequestRecord>,
+    /// Ids of those that are over and were dealt with.
+    over: BTreeSet<String>,
+    started: bool,
+}
+
+impl Poller {
+    pub(super) async fn look_at_requests(&self, books: &mut Books) -> Result<Look, CallError> {
+        let started = Instant::now();
+        let mut window = self
+            .ask_for_requests(&format!("all_status=true&limit={WINDOW}"))
+            .await?;
+        self.board.up(started.elapsed());
+        let book = &mut books.requests;
+        let listed: BTreeSet<&str> = window.iter().map(|r| r.request_id.as_str()).collect();
+        let unlisted: Vec<String> = book
+            .open
+            .keys()
+            .filter(|id| !listed.contains(id.as_str()))
+            .cloned()
+            .collect();
+        // Pushed out of the window by newer ones, or forgotten by a restart.
+        for ids in unlisted.chunks(IDS_AT_ONCE) {
+            let ids: Vec<String> = ids
+                .iter()
+                .map(|id| format!("request_ids={}", escape(id)))
+                .collect();
+            let query = format!("all_status=true&{}", ids.join("&"));
+            match self.ask_for_requests(&query).await {
+                Ok(found) => window.extend(found),
+                Err(CallError::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let listed: BTreeSet<String> = window.iter().map(|r| r.request_id.clone()).collect();
+        let mut changes = Vec::new();
+        let forgotten = "SkyPilot was restarted and has forgotten it".into();
+        book.open.retain(|id, _| {
+            let there = listed.contains(id);
+            if !there {
+                let key = Key::new(&self.name, Kind::Request, id);
+                changes.extend(removal(key, &forgotten));
+            }
+            there
+        });
+        book.over.retain(|id| listed.contains(id));
+        let now = EpochMs::now();
+        let mut ended = Vec::new();
+        for record in window {
+            if map::is_noise(&record) || book.over.contains(&record.request_id) {
+                continue;
+            }
+            let over = record.is_over();
+            let old = record
+                .ended()
+                .is_some_and(|ended| now.since(ended) > KEPT_MS);
+            if over {
+                book.open.remove(&record.request_id);
+                book.over.insert(record.request_id.clone());
+                // What ended before the first look is in the lists already.
+                if book.started {
+                    ended.push(record.clone());
+                }
+            } else {
+                book.open.insert(record.request_id.clone(), record.clone());
+            }
+            self.remember(&record);
+            if !old {
+                changes.push(Change::Upsert(self.request_row(&record)));
+            }
+        }
+        book.started = true;
+        self.hub.commit(changes);
+        self.board.read(Kind::Request, None);
+        self.drop_old_requests(now);
+        for record in ended {
+            self.concern(map::concerns(&record), record.cluster_name.as_deref());
+        }
+        Ok(Look::Done)
+    }
+
+    async fn ask_for_requests(&self, query: &str) -> Result<Vec<RequestRecord>, CallError> {
+        let fields: Vec<String> = map::REQUEST_FIELDS
+            .iter()
+            .map(|field| format!("fields={field}"))
+            .collect();
+        let path = format!("/api/status?{query}&{}", fields.join("&"));
+        let answer = self.client.get(&path, DEADLINE).await?;
+        Ok(records("/api/status", &answer)?
+            .iter()
+            .filter_map(|record| RequestRecord::read(record).ok())
+            .collect())
+    }
+
+    fn request_row(&self, record: &RequestRecord) -> std::sync::Arc<skytower_api_client::Entity> {
+        // A private workspace's cluster must not be told of by the requests on it.
+        let workspace = record.cluster_name.as_deref().and_then(|name| {
+            let mut found = self.rows(Kind::Cluster, |row| {
+                (*row.name() == *name).then(|| row.workspace().cloned())
+            });
+            found.pop().flatten()
+        });
+        map::request(&self.name, record, |id| self.user_name(id), workspace).into()
+    }
+
+    fn remember(&self, record: &RequestRecord) {
+        if map::concerns(record).is_empty() {
+            return;
+        }
+        let mut recent = self.recent();
+        recent.retain(|known| known.request_id != record.request_id);
+        recent.push(record.clone());
+        let surplus = recent.len().saturating_sub(KEPT);
+        recent.drain(..surplus);
+    }
+
+    fn drop_old_requests(&self, now: EpochMs) {
+        let mut finished = self.rows(Kind::Request, |row| {
+            let request = row.as_request()?;
+            (request.origin == "skypilot" && request.phase.is_over())
+                .then(|| (request.ended_at.unwrap_or_default(), request.key.clone()))
+        });
+        finished.sort_unstable();
+        let surplus = finished.len().saturating_sub(KEPT);
+        let reason = "ended a while ago".into();
+        let old = finished
+            .into_iter()
+            .enumerate()
+            .filter(|(at, (ended, _))| *at < surplus || now.since(*ended) > KEPT_MS)
+            .filter_map(|(_, (_, key))| removal(key, &reason));
+        self.hub.commit(old);
+    }
+}
