@@ -197,6 +197,3 @@ pub(super) fn is_own(row: &Entity) -> bool {
     row.as_request()
         .is_some_and(|request| request.origin == ORIGIN)
 }
-
-#[cfg(test)]
-mod tests;

@@ -74,7 +74,7 @@ pub(super) async fn settle(
     outcome: Outcome,
     message: Option<Text>,
 ) {
-    let (progress, row) = {
+    let progress = {
         let mut record = locked(record);
         let mut results = Vec::new();
         for i in targets {
@@ -98,23 +98,35 @@ pub(super) async fn settle(
         if record.is_over() && record.ended_at.is_none() {
             record.ended_at = Some(EpochMs::now());
         }
-        let progress = Progress {
+        Progress {
             request: record.id,
             results,
             ended,
             status: record.status(),
             ended_at: record.ended_at,
-        };
-        (progress, record.row())
+        }
     };
-    // What cannot be written now is found out again after a restart: it is shown all the same.
-    if let Err(error) = requests.journal.save(progress).await {
+    // A task of its own: whoever waits here may be dropped half way, and what is known must not be.
+    let (journal, hub, record) = (
+        requests.journal.clone(),
+        requests.hub.clone(),
+        record.clone(),
+    );
+    let written = tokio::spawn(async move {
+        // What cannot be written now is found out again after a restart: it is shown all the same.
+        if let Err(error) = journal.save(progress).await {
+            tracing::error!(%error, "results of a request could not be written down");
+        }
+        publish(&hub, &locked(&record));
+    });
+    if let Err(error) = written.await {
         tracing::error!(%error, "results of a request could not be written down");
     }
-    if row.ended_at.is_some() {
-        tracing::info!(request = %row.request_id, status = %row.status, "request ended");
-    }
-    requests.hub.commit([Change::Upsert(row.into())]);
+}
+
+/// Shows a request as it is. Under its lock, so that an older row never follows a newer one.
+fn publish(hub: &Hub, record: &Record) {
+    hub.commit([Change::Upsert(record.row().into())]);
 }
 
 /// What there is to see of a target.
@@ -225,7 +237,7 @@ impl Course<'_> {
 
     /// Tells everybody what this handover waits for; not worth an fsync.
     fn say(&self, outcome: Option<Outcome>, upstream: Option<&Text>, message: Option<&Text>) {
-        let row = {
+        {
             let mut record = locked(self.record);
             let members = record.handovers[self.number].targets.clone();
             for i in members {
@@ -239,9 +251,8 @@ impl Course<'_> {
                     result.upstream = Some(upstream.clone());
                 }
             }
-            record.row()
-        };
-        self.requests.hub.commit([Change::Upsert(row.into())]);
+            publish(&self.requests.hub, &record);
+        }
     }
 
     fn seen(&self, sight: &Sight) -> Seen {

@@ -41,6 +41,8 @@ const JOURNAL: &str = "requests.db";
 const SHOWN_FOR_MS: i64 = 24 * 3600 * 1000;
 /// How many finished requests stay in the state.
 const SHOWN: usize = 500;
+/// How long a new request waits for a server that takes up its unfinished ones.
+const START_PATIENCE: Duration = Duration::from_secs(10);
 /// The longest name that a caller may give to a request.
 const MAX_IDEMPOTENCY_KEY: usize = 200;
 
@@ -93,6 +95,7 @@ pub struct Requests {
     stop: CancellationToken,
     live: Mutex<HashMap<Uuid, Arc<Mutex<Record>>>>,
     running: watch::Sender<usize>,
+    resumed: watch::Sender<bool>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -138,6 +141,7 @@ impl Requests {
             stop: CancellationToken::new(),
             live: Mutex::default(),
             running: watch::Sender::new(0),
+            resumed: watch::Sender::new(false),
             tasks: Mutex::default(),
         })
     }
@@ -187,6 +191,7 @@ impl Requests {
         for record in unfinished {
             self.start(record);
         }
+        self.resumed.send_replace(true);
         Ok(count)
     }
 
@@ -230,6 +235,13 @@ impl Requests {
         {
             let detail = format!("an Idempotency-Key has 1 to {MAX_IDEMPOTENCY_KEY} characters");
             return Err(Problem::new("invalid_request", 422, detail));
+        }
+        // What is accepted before would be taken for unfinished, and carried out twice.
+        let mut resumed = self.resumed.subscribe();
+        let ready = async { resumed.wait_for(|resumed| *resumed).await.is_ok() };
+        if tokio::time::timeout(START_PATIENCE, ready).await != Ok(true) {
+            let detail = "this server has not taken up its unfinished requests yet";
+            return Err(Problem::new("starting", 503, detail).hint("nothing was done; try again"));
         }
         let fingerprint = fingerprint(new)?;
         // Before the checks: what was accepted once is answered as such, also when its target is gone.
