@@ -17,7 +17,7 @@ use super::problem::{Failure, JsonBody, Parameters};
 use crate::requests::Answer;
 
 /// The longest that one call waits for the end of a request.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// `POST /api/v1/requests`, header `Idempotency-Key`: 202 when it is on disk, 200 for a dry run.
 pub(crate) async fn create(

@@ -67,9 +67,9 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             retry_floor: Duration::from_secs(1),
-            retry_ceiling: Duration::from_secs(60),
+            retry_ceiling: Duration::from_mins(1),
             settle: Duration::from_secs(5),
-            until_seen: Duration::from_secs(600),
+            until_seen: Duration::from_mins(10),
             look_again: Duration::from_secs(2),
             at_once: 16,
         }
@@ -157,7 +157,7 @@ impl Requests {
                 () = tokio::time::sleep(backoff.next(1.0)) => {}
             }
         }
-        let mut tick = tokio::time::interval(Duration::from_secs(3600));
+        let mut tick = tokio::time::interval(Duration::from_hours(1));
         tick.tick().await;
         loop {
             tokio::select! {

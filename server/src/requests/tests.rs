@@ -207,7 +207,7 @@ impl Life {
         let id = Uuid::parse_str(id).unwrap();
         let row = self
             .requests
-            .get(&alice(), id, Duration::from_secs(60))
+            .get(&alice(), id, Duration::from_mins(1))
             .await
             .unwrap();
         assert!(row.ended_at.is_some(), "{row:?}");

@@ -6,6 +6,7 @@
 mod rows;
 mod schema;
 
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ pub const KEEP: usize = 10_000;
 /// The journal could not be read or written.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum JournalError {
-    /// SQLite or the disk said no.
+    /// `SQLite` or the disk said no.
     #[error("the journal of requests could not be read or written: {0}")]
     Database(Arc<rusqlite::Error>),
     /// The file could not be made.
@@ -117,7 +118,6 @@ impl Journal {
             reason: Arc::new(error),
         };
         // Made before SQLite does, which would follow the umask; its companions inherit the mode.
-        use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
         std::fs::OpenOptions::new()
             .create(true)
             .append(true)

@@ -96,8 +96,8 @@ fn call(handover: &Handover) -> Result<Call, Problem> {
         _ => None,
     };
     let (path, name, asked) = match handover.action.id {
-        "cluster.stop" => ("/stop", "sky.stop", stop_or_down(cluster_name)),
-        "cluster.down" => ("/down", "sky.down", stop_or_down(cluster_name)),
+        "cluster.stop" => ("/stop", "sky.stop", stop_or_down(cluster_name.as_deref())),
+        "cluster.down" => ("/down", "sky.down", stop_or_down(cluster_name.as_deref())),
         "cluster.start" => (
             "/start",
             "sky.start",
@@ -218,7 +218,7 @@ fn call(handover: &Handover) -> Result<Call, Problem> {
     })
 }
 
-fn stop_or_down(cluster_name: Option<String>) -> Value {
+fn stop_or_down(cluster_name: Option<&str>) -> Value {
     json!({ "cluster_name": cluster_name, "purge": false, "graceful": false, "graceful_timeout": null })
 }
 
@@ -348,7 +348,7 @@ fn read_log(log: &str) -> HandoverResult {
 }
 
 /// How long one look at a list of requests or at a result may take; a result is asked for again.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Makes a call and returns SkyPilot's request id.
 pub(super) async fn submit(client: &Client, handover: &Handover) -> Result<Text, HandoverError> {
