@@ -334,11 +334,11 @@ impl Course<'_> {
                     Seen::NotYet => {}
                     Seen::Yes => {
                         self.settle(&[i], Outcome::Unchanged, Some(so_already(&sight)))
-                            .await
+                            .await;
                     }
                     Seen::Never(reason) => {
                         self.settle(&[i], Outcome::Failed, Some(reason.into()))
-                            .await
+                            .await;
                     }
                 }
             }

@@ -411,7 +411,7 @@ async fn what_was_not_handed_over_can_be_withdrawn() {
     let mut life = Life::begin(home.path(), &kept, true);
     let row = accepted(&life, &down(&["a", "b"])).await;
     life.reached
-        .wait_for(|reached| reached.is_some())
+        .wait_for(std::option::Option::is_some)
         .await
         .unwrap();
     let id = Uuid::parse_str(&row.request_id).unwrap();

@@ -228,7 +228,7 @@ fn a_lost_call_is_found_by_its_mark() {
         Found::Accepted(RID.into())
     );
     let anothers = listed(&handover, 1_000_001.0, |body| {
-        body["env_vars"][MARK] = json!("other/1")
+        body["env_vars"][MARK] = json!("other/1");
     });
     assert_eq!(
         found(&handover, &json!([anothers, daemon])).unwrap(),
