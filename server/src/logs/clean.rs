@@ -202,7 +202,7 @@ fn colour(parameters: &str, out: &mut String) {
             38 | 48 => {
                 // `38;5;n` and `38;2;r;g;b`, also with colons (and a colour space then).
                 let colons = !subs.is_empty();
-                let mut number = |groups: &mut std::str::Split<'_, char>| {
+                let number = |groups: &mut std::str::Split<'_, char>| {
                     groups
                         .next()
                         .map(|word| word.parse::<u16>().unwrap_or_default())

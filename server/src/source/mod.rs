@@ -98,6 +98,21 @@ pub enum LogChannel {
     Provision,
 }
 
+impl LogChannel {
+    /// Every channel.
+    pub const ALL: &'static [LogChannel] =
+        &[LogChannel::Run, LogChannel::Controller, LogChannel::Provision];
+
+    /// The word in REST queries and for people.
+    pub const fn word(self) -> &'static str {
+        match self {
+            LogChannel::Run => "run",
+            LogChannel::Controller => "controller",
+            LogChannel::Provision => "provision",
+        }
+    }
+}
+
 /// A log that somebody wants to read.
 #[derive(Clone, Debug)]
 pub struct LogQuery {
