@@ -20,7 +20,7 @@ const LIMIT: usize = 1000;
 /// The most rows of a page.
 const LIMIT_MAX: usize = 10_000;
 
-fn kind_of(plural: &str) -> Result<Kind, Failure> {
+pub(crate) fn kind_of(plural: &str) -> Result<Kind, Failure> {
     let known = Kind::ALL
         .iter()
         .copied()

@@ -1,14 +1,209 @@
-//! Logs over REST.
+//! Logs over REST: text as it comes.
 
-use skytower_api_client::wire::Problem;
+use std::convert::Infallible;
+use std::sync::Arc;
 
-use super::problem::Failure;
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use skytower_api_client::Entity;
+use skytower_api_client::log::note;
+use skytower_api_client::policy::View;
+use skytower_api_client::rest;
+use skytower_api_client::wire::{Caller, Problem};
+use tokio::sync::watch;
+
+use super::AppState;
+use super::lists::{find_row, kind_of};
+use super::problem::{Failure, Parameters};
+use crate::source::{LogChannel, LogChunk, LogQuery, LogStream};
 
 /// `GET /api/v1/{kind}/{key}/logs?follow=&tail=&channel=`
-pub async fn read() -> Failure {
-    Failure(Problem::new(
-        "not_implemented",
-        501,
-        "this server cannot read logs yet",
-    ))
+pub(crate) async fn read(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+    Path((plural, key)): Path<(String, String)>,
+    Parameters(wanted): Parameters<rest::LogQuery>,
+) -> Result<Response, Failure> {
+    let row = find_row(&state, &caller, kind_of(&plural)?, &key)?;
+    let query = LogQuery {
+        channel: channel(wanted.channel.as_deref())?,
+        follow: wanted.follow,
+        tail: wanted.tail,
+        row: row.clone(),
+    };
+    let mut log = state.logs.open(&state.hub, query).await?;
+    if !wanted.follow {
+        // Whether there is anything to read is known before the answer begins.
+        log = begun(log).await?;
+    }
+    let mut callers = state.caller.clone();
+    callers.mark_unchanged();
+    let reading = Reading {
+        log,
+        lines: Lines::default(),
+        callers,
+        state,
+        row,
+    };
+    let text = futures_util::stream::unfold(Some(reading), async |reading| {
+        let mut reading = reading?;
+        let (text, goes_on) = reading.next().await?;
+        Some((text, goes_on.then_some(reading)))
+    });
+    let body = Body::from_stream(text.map(|text| Ok::<_, Infallible>(Bytes::from(text))));
+    let headers = [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    Ok((headers, body).into_response())
+}
+
+struct Reading {
+    log: LogStream,
+    lines: Lines,
+    callers: watch::Receiver<Caller>,
+    state: AppState,
+    row: Arc<Entity>,
+}
+
+impl Reading {
+    /// The next text, and whether anything may follow.
+    async fn next(&mut self) -> Option<(String, bool)> {
+        loop {
+            tokio::select! {
+                item = self.log.next() => {
+                    let text = self.lines.write(item?);
+                    if !text.is_empty() {
+                        return Some((text, true));
+                    }
+                }
+                changed = self.callers.changed() => {
+                    if changed.is_err() || !self.is_seen() {
+                        return Some((self.lines.note("you may not see this log any more"), false));
+                    }
+                }
+                () = self.state.stop.cancelled() => {
+                    return Some((self.lines.note("the server ends"), false));
+                }
+            }
+        }
+    }
+
+    fn is_seen(&mut self) -> bool {
+        let view = View::of(&self.callers.borrow_and_update(), &[]);
+        let present = self.state.hub.get(self.row.key());
+        view.sees(present.as_ref().unwrap_or(&self.row).workspace())
+    }
+}
+
+fn channel(word: Option<&str>) -> Result<LogChannel, Problem> {
+    let Some(word) = word else {
+        return Ok(LogChannel::default());
+    };
+    let known = LogChannel::ALL.iter().copied();
+    known
+        .clone()
+        .find(|channel| channel.word() == word)
+        .ok_or_else(|| {
+            let words: Vec<_> = known.map(LogChannel::word).collect();
+            Problem::new(
+                "bad_parameter",
+                400,
+                format!("there is no log channel `{word}`"),
+            )
+            .hint(format!("the channels are: {}", words.join(", ")))
+        })
+}
+
+/// The log from its first words on, or the problem that came instead of them.
+async fn begun(mut log: LogStream) -> Result<LogStream, Problem> {
+    let mut first = Vec::new();
+    while let Some(item) = log.next().await {
+        let is_text = matches!(item, Ok(LogChunk::Text(_)));
+        first.push(Ok(item?));
+        if is_text {
+            break;
+        }
+    }
+    Ok(Box::pin(futures_util::stream::iter(first).chain(log)))
+}
+
+/// Chunks as text: what is no part of the log stands on lines of its own.
+#[derive(Debug, Default)]
+struct Lines {
+    mid_line: bool,
+}
+
+impl Lines {
+    fn write(&mut self, item: Result<LogChunk, Problem>) -> String {
+        match item {
+            Ok(LogChunk::Text(text)) => {
+                if !text.is_empty() {
+                    self.mid_line = !text.ends_with('\n');
+                }
+                text
+            }
+            Ok(LogChunk::Waiting(Some(waiting))) => self.note(&waiting),
+            Ok(LogChunk::Waiting(None)) => String::new(),
+            Err(problem) => {
+                let hint = problem
+                    .hint
+                    .as_ref()
+                    .map_or_else(String::new, |hint| format!(" ({hint})"));
+                self.note(&format!("{problem}{hint}"))
+            }
+        }
+    }
+
+    fn note(&mut self, words: &str) -> String {
+        let line_end = if std::mem::take(&mut self.mid_line) {
+            "\n"
+        } else {
+            ""
+        };
+        format!("{line_end}{}", note(words))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_stand_on_lines_of_their_own() {
+        let mut lines = Lines::default();
+        let mut out = lines.write(Ok(LogChunk::Waiting(Some("a node".into()))));
+        out += &lines.write(Ok(LogChunk::Text("50%".into())));
+        out += &lines.write(Err(Problem::new("x", 500, "it broke").hint("wait")));
+        out += &lines.write(Ok(LogChunk::Text("end\n".into())));
+        assert_eq!(
+            out,
+            format!("{}50%\n{}end\n", note("a node"), note("it broke (wait)"))
+        );
+    }
+
+    #[test]
+    fn channels_have_names() {
+        assert_eq!(channel(None).unwrap(), LogChannel::Run);
+        assert_eq!(channel(Some("provision")).unwrap(), LogChannel::Provision);
+        assert_eq!(channel(Some("setup")).unwrap_err().status, 400);
+    }
+
+    #[tokio::test]
+    async fn a_problem_before_the_first_word_is_the_answer() {
+        let items = vec![
+            Ok(LogChunk::Waiting(None)),
+            Err(Problem::new("no", 504, "no")),
+        ];
+        let log: LogStream = Box::pin(futures_util::stream::iter(items));
+        assert_eq!(
+            begun(log).await.err().map(|problem| problem.status),
+            Some(504)
+        );
+    }
 }
