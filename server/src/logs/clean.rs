@@ -121,8 +121,11 @@ impl Cleaner {
                 '\u{1b}' => State::Escape,
                 '@'..='~' => {
                     if let (Some(parameters), 'm') = (parameters, c) {
-                        self.settle_carriage(out);
-                        colour(&parameters, out);
+                        let kept = colour(&parameters);
+                        if !kept.is_empty() {
+                            self.settle_carriage(out);
+                            out.push_str(&kept);
+                        }
                     }
                     State::Ground
                 }
@@ -179,9 +182,9 @@ impl Cleaner {
     }
 }
 
-/// Writes the parts of a colour sequence that clients understand. Concealing and blinking are not
+/// The parts of a colour sequence that clients understand. Concealing and blinking are not
 /// among them: text that cannot be seen, or that pulls the eye, is a trick.
-fn colour(parameters: &str, out: &mut String) {
+fn colour(parameters: &str) -> String {
     let mut kept: Vec<u16> = Vec::new();
     let mut groups = parameters.split(';');
     while let Some(group) = groups.next() {
@@ -236,15 +239,16 @@ fn colour(parameters: &str, out: &mut String) {
         }
     }
     if kept.is_empty() {
-        return;
+        return String::new();
     }
-    out.push_str("\u{1b}[");
+    let mut out = "\u{1b}[".to_owned();
     for (i, number) in kept.iter().enumerate() {
         let separator = if i == 0 { "" } else { ";" };
         // Writing to a string does not fail.
         let _ = write!(out, "{separator}{number}");
     }
     out.push('m');
+    out
 }
 
 #[cfg(test)]
@@ -310,6 +314,7 @@ mod tests {
     #[test]
     fn returns_stay_and_windows_line_ends_do_not() {
         assert_eq!(clean(b"10%\r20%\r\nx\r\r\ny\r"), "10%\r20%\nx\ny\r");
+        assert_eq!(clean(b"a\r\x1b[8m\nb"), "a\nb");
         assert_eq!(clean(b"a\tb\t\n\tc"), "a       b       \n        c");
     }
 
@@ -324,7 +329,7 @@ mod tests {
         }
         match cleaner.state {
             State::Csi(ref held) => {
-                assert!(held.as_ref().is_none_or(|h| h.len() <= MAX_PARAMETERS))
+                assert!(held.as_ref().is_none_or(|h| h.len() <= MAX_PARAMETERS));
             }
             ref other => panic!("{other:?}"),
         }

@@ -43,9 +43,10 @@ mod tests {
     use super::*;
 
     fn lines(from: u32, to: u32) -> String {
-        (from..to)
+        let lines: Vec<_> = (from..to)
             .map(|i| format!("step {i} of the training\n"))
-            .collect()
+            .collect();
+        lines.concat()
     }
 
     #[test]

@@ -122,8 +122,12 @@ fn follow(id: i64, tail: Option<u32>) -> LogQuery {
     }
 }
 
-fn text(words: &str) -> Item {
-    Ok(LogChunk::Text(words.to_owned()))
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "it stands beside the error that breaks a stream"
+)]
+fn chunk(words: impl AsRef<str>) -> Item {
+    Ok(LogChunk::Text(words.as_ref().to_owned()))
 }
 
 fn lost() -> Item {
@@ -164,7 +168,7 @@ async fn fifty_readers_are_one_stream() {
         readers.push(stage.open(follow(1, None)).await);
     }
     let (_, writer) = stage.stream().await;
-    writer.send(text("a\nb\n")).unwrap();
+    writer.send(chunk("a\nb\n")).unwrap();
     drop(writer);
     for reader in &mut readers {
         assert_eq!(read_until(reader, |_| false).await, "a\nb\n");
@@ -178,13 +182,13 @@ async fn a_late_reader_begins_in_the_recent_text() {
     let mut stage = stage();
     let mut first = stage.open(follow(1, None)).await;
     let (_, writer) = stage.stream().await;
-    writer.send(text("a\nb\nc")).unwrap();
-    writer.send(text("c\nd\n")).unwrap();
+    writer.send(chunk("a\nb\nc")).unwrap();
+    writer.send(chunk("c\nd\n")).unwrap();
     read_until(&mut first, |all| all.ends_with("d\n")).await;
     let mut late = stage.open(follow(1, Some(2))).await;
     let mut later = stage.open(follow(1, Some(0))).await;
     let mut whole = stage.open(follow(1, None)).await;
-    writer.send(text("e\n")).unwrap();
+    writer.send(chunk("e\n")).unwrap();
     drop(writer);
     assert_eq!(read_until(&mut late, |_| false).await, "cc\nd\ne\n");
     assert_eq!(read_until(&mut later, |_| false).await, "e\n");
@@ -205,7 +209,7 @@ async fn a_slow_reader_skips_visibly_and_a_quick_one_misses_nothing() {
     let (_, writer) = stage.stream().await;
     let line = format!("{}\n", "x".repeat(99));
     for _ in 0..1000 {
-        writer.send(text(&line)).unwrap();
+        writer.send(chunk(&line)).unwrap();
     }
     drop(writer);
     assert_eq!(read_until(&mut quick, |_| false).await.len(), 100_000);
@@ -229,7 +233,7 @@ async fn one_reader_alone_is_waited_for() {
     let mut reader = stage.open(follow(1, None)).await;
     let (_, writer) = stage.stream().await;
     for _ in 0..1000 {
-        writer.send(text(&"y".repeat(100))).unwrap();
+        writer.send(chunk("y".repeat(100))).unwrap();
     }
     drop(writer);
     assert_eq!(read_until(&mut reader, |_| false).await.len(), 100_000);
@@ -256,15 +260,15 @@ async fn a_broken_stream_goes_on_without_repeating() {
     let mut reader = stage.open(follow(1, None)).await;
     let (_, writer) = stage.stream().await;
     writer
-        .send(text("step 1 of 9\nstep 2 of 9\nstep 3"))
+        .send(chunk("step 1 of 9\nstep 2 of 9\nstep 3"))
         .unwrap();
     writer.send(lost()).unwrap();
     let (again, writer) = stage.stream().await;
     assert_eq!(again.tail, Some(1000));
     writer
-        .send(text("Job started.\nstep 1 of 9\nstep 2 of 9\n"))
+        .send(chunk("Job started.\nstep 1 of 9\nstep 2 of 9\n"))
         .unwrap();
-    writer.send(text("step 3 of 9\nstep 4 of 9\n")).unwrap();
+    writer.send(chunk("step 3 of 9\nstep 4 of 9\n")).unwrap();
     drop(writer);
     assert_eq!(
         read_until(&mut reader, |_| false).await,
@@ -277,13 +281,13 @@ async fn what_is_over_is_tried_once_more_and_then_left() {
     let mut stage = stage();
     let mut reader = stage.open(follow(1, None)).await;
     let (_, writer) = stage.stream().await;
-    writer.send(text("the last words\n")).unwrap();
+    writer.send(chunk("the last words\n")).unwrap();
     stage
         .state
         .commit([Change::Upsert(job(1, Phase::Succeeded))]);
     writer.send(lost()).unwrap();
     let (_, writer) = stage.stream().await;
-    writer.send(text("the last words\n")).unwrap();
+    writer.send(chunk("the last words\n")).unwrap();
     writer.send(lost()).unwrap();
     assert_eq!(read_until(&mut reader, |_| false).await, "the last words\n");
     assert_eq!(stage.source.opened.load(Ordering::SeqCst), 2);

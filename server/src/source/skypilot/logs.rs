@@ -70,15 +70,12 @@ pub(super) async fn open(client: &Client, query: &LogQuery) -> Result<LogStream,
 }
 
 async fn connect(client: &Client, call: &Call) -> Result<(Text, Upstream), CallError> {
-    Ok(match &call.body {
-        Some(body) => {
-            let (id, stream) = client.stream(&call.path, body.clone()).await?;
-            (id, Box::pin(stream) as Upstream)
-        }
-        None => {
-            let (id, stream) = client.get_stream(&call.path).await?;
-            (id, Box::pin(stream) as Upstream)
-        }
+    Ok(if let Some(body) = &call.body {
+        let (id, stream) = client.stream(&call.path, body.clone()).await?;
+        (id, Box::pin(stream) as Upstream)
+    } else {
+        let (id, stream) = client.get_stream(&call.path).await?;
+        (id, Box::pin(stream) as Upstream)
     })
 }
 
@@ -521,5 +518,102 @@ mod tests {
         );
         assert!(call(&query(Request::default(), LogChannel::Run)).is_err());
         assert!(call(&query(User::default(), LogChannel::Run)).is_err());
+    }
+
+    /// A server whose `/logs` answers with these bodies, one after the other; the connection breaks
+    /// after a body that ends in `!`. Every request has failed when it is asked about.
+    async fn server(bodies: &'static [&'static str]) -> Client {
+        use axum::body::Body;
+        use axum::response::Response;
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        let answer = |status: u16, body: Body| {
+            Response::builder()
+                .status(status)
+                .header("x-skypilot-api-version", "62")
+                .header("x-skypilot-version", "0.14.1")
+                .header("x-skypilot-request-id", "rid-1")
+                .body(body)
+                .unwrap()
+        };
+        let calls = Arc::new(AtomicUsize::new(0));
+        let logs = move || {
+            let body = bodies[calls.fetch_add(1, Ordering::SeqCst)];
+            let mut chunks = vec![Ok(Bytes::from_static(
+                body.trim_end_matches('!').as_bytes(),
+            ))];
+            if body.ends_with('!') {
+                chunks.push(Err(std::io::Error::other("cut")));
+            }
+            // A pause between the chunks: what was written is sent before the connection breaks.
+            let chunks = futures_util::stream::iter(chunks).then(async |chunk| {
+                tokio::task::yield_now().await;
+                chunk
+            });
+            let answer = answer(200, Body::from_stream(chunks));
+            async move { answer }
+        };
+        let error = json!({"type": "ClusterNotUpError", "message": "Cluster 'dev' is not up."});
+        let failed =
+            json!({"detail": {"status": "FAILED", "error": error.to_string()}}).to_string();
+        let router = axum::Router::new()
+            .route("/logs", axum::routing::post(logs))
+            .route(
+                "/api/get",
+                axum::routing::get(move || {
+                    let answer = answer(500, Body::from(failed.clone()));
+                    async move { answer }
+                }),
+            );
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Client::new(&url, &skytower_api_client::credentials::Credentials::None).unwrap()
+    }
+
+    async fn read(bodies: &'static [&'static str]) -> (String, Option<Problem>) {
+        let client = server(bodies).await;
+        let cluster = Cluster {
+            name: "dev".into(),
+            ..Cluster::default()
+        };
+        let mut log = open(&client, &query(cluster, LogChannel::Run))
+            .await
+            .unwrap();
+        let (mut text, mut problem) = (String::new(), None);
+        while let Some(item) = log.next().await {
+            match item {
+                Ok(LogChunk::Text(more)) => text += &more,
+                Ok(LogChunk::Waiting(_)) => {}
+                Err(error) => problem = Some(error),
+            }
+        }
+        (text, problem)
+    }
+
+    #[tokio::test]
+    async fn why_a_log_could_not_be_read_is_told_after_its_empty_answer() {
+        let (text, problem) = read(&["\u{1b}]0;x\u{7}\n"]).await;
+        assert_eq!(text, "\n");
+        let problem = problem.unwrap();
+        assert_eq!(problem.code, "source_failed");
+        assert_eq!(problem.detail.as_deref(), Some("Cluster 'dev' is not up."));
+    }
+
+    #[tokio::test]
+    async fn the_call_is_made_again_when_skypilot_asks_for_it() {
+        let (text, _) = read(&[
+            "<sky-payload>\"<retry></retry>\"</sky-payload>\n",
+            "words\n",
+        ])
+        .await;
+        assert_eq!(text, "words\n");
+    }
+
+    #[tokio::test]
+    async fn a_broken_connection_is_an_error_that_passes() {
+        let (text, problem) = read(&["words\n!"]).await;
+        assert_eq!(text, "words\n");
+        assert_eq!(problem.unwrap().code, "source_answer_lost");
     }
 }
