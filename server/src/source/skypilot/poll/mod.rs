@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use skytower_api_client::wire::{Caller, Change};
 use skytower_api_client::{Entity, Key, Kind, Text};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -260,6 +261,11 @@ impl Poller {
             if link.wait_for(|up| *up).await.is_err() {
                 return;
             }
+            let wake = self.wakes.get(&list);
+            if let Some(wake) = wake {
+                // Whoever asked before this look began is served by it.
+                let _ = wake.notified().now_or_never();
+            }
             let started = Instant::now();
             let looked = self.look(list, &mut books).await;
             let took = started.elapsed();
@@ -283,7 +289,6 @@ impl Poller {
             tokio::time::sleep(self.pace.gap.min(pause)).await;
             pause = pause.saturating_sub(self.pace.gap);
             let unwatched = *watchers.borrow_and_update() == 0;
-            let wake = self.wakes.get(&list);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = async { match wake { Some(wake) => wake.notified().await, None => std::future::pending().await } } => {}
