@@ -263,7 +263,7 @@ async fn tombstones_are_taken_away_after_their_time_with_their_reason() {
                 world.clusters.push(cluster("a", "ha", "alice"));
                 world.clusters.push(cluster("b", "hb", "alice"));
                 world.clusters.push(cluster("c", "hc", "alice"));
-            })
+            });
         },
     )
     .await;
@@ -542,7 +542,7 @@ async fn the_queue_and_the_events_are_asked_only_while_somebody_looks() {
 #[tokio::test]
 async fn who_we_are_and_whether_we_may() {
     let watch = watch(|fake| {
-        fake.with(|world| world.role = json!({"id": "bb", "name": "bot", "role": "viewer"}))
+        fake.with(|world| world.role = json!({"id": "bb", "name": "bot", "role": "viewer"}));
     })
     .await;
     let mut caller = watch.source.caller();

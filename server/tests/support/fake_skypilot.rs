@@ -479,9 +479,10 @@ impl World {
                 Outcome::Failed((*kind).to_owned(), (*message).to_owned())
             }
             Some(Failure::Value(value)) => Outcome::Value(value.clone()),
-            _ => match known {
-                Some(value) => Outcome::Value(value.to_string()),
-                None => {
+            _ => {
+                if let Some(value) = known {
+                    Outcome::Value(value.to_string())
+                } else {
                     let name = format!("sky.{}", path.trim_start_matches('/').replace('/', "."));
                     let name = name.replace("api.cancel", "api_cancel").replace('-', "_");
                     let user = body["env_vars"]["SKYPILOT_USER_ID"].as_str();
@@ -497,7 +498,7 @@ impl World {
                         Outcome::Value(value)
                     }
                 }
-            },
+            }
         };
         if matches!(outcome, Outcome::Failed(..)) {
             self.finish(&rid, "FAILED");

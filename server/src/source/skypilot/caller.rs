@@ -69,8 +69,6 @@ fn short_hash(name: &str) -> String {
     use sha2::Digest as _;
     let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
     let digest = sha2::Sha256::digest(format!("{name}+{}", host.trim()));
-    digest[..4]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let first = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+    format!("{first:08x}")
 }

@@ -12,7 +12,7 @@ use super::client::{CallError, Client};
 use crate::source::Detail;
 
 /// Long enough for a managed job's full record on a busy server.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 #[derive(Default, Deserialize)]
 #[serde(default)]

@@ -85,7 +85,7 @@ pub(in crate::source::skypilot) fn job_event(
     Ok(Some(event(subject, at, text)))
 }
 
-/// An ISO time: with an offset on Postgres, naive and local to the server on SQLite. Servers of
+/// An ISO time: with an offset on Postgres, naive and local to the server on `SQLite`. Servers of
 /// several people run in UTC; nothing in the answer says otherwise.
 fn timestamp(raw: &Value) -> Option<EpochMs> {
     if let Some(seconds) = raw.as_f64() {

@@ -37,13 +37,13 @@ impl Poller {
                 keep
             });
             for key in wanted {
-                if !running.contains_key(&key) {
+                running.entry(key).or_insert_with_key(|key| {
                     let stop = CancellationToken::new();
                     let task = self.clone().look_closely(key.clone());
                     let stopped = stop.clone();
                     tasks.spawn(async move { stopped.run_until_cancelled(task).await });
-                    running.insert(key, stop);
-                }
+                    stop
+                });
             }
             while tasks.try_join_next().is_some() {}
             if focus.changed().await.is_err() {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use skytower_api_client::Text;
 use tokio::time::Instant;
 
-use super::{List, Poller};
+use super::Poller;
 use crate::source::skypilot::caller::{RoleAnswer, caller};
 use crate::source::skypilot::client::{CallError, Identity};
 
@@ -85,7 +85,7 @@ impl Poller {
         }
         self.board.up(latency);
         if !self.link.send_replace(true) {
-            List::ALL.into_iter().for_each(|list| self.wake(list));
+            self.wake_all();
         }
         Ok(())
     }

@@ -180,7 +180,7 @@ impl Poller {
         match key.kind() {
             Some(Kind::Source) => {
                 self.health_wake.notify_one();
-                List::ALL.into_iter().for_each(|list| self.wake(list));
+                self.wake_all();
             }
             Some(kind) => {
                 if let Some(list) = List::of(kind) {
@@ -194,6 +194,12 @@ impl Poller {
     fn wake(&self, list: List) {
         if let Some(wake) = self.wakes.get(&list) {
             wake.notify_one();
+        }
+    }
+
+    fn wake_all(&self) {
+        for list in List::ALL {
+            self.wake(list);
         }
     }
 

@@ -46,14 +46,18 @@ impl Poller {
             .collect();
         // Pushed out of the window by newer ones, or forgotten by a restart.
         for ids in unlisted.chunks(IDS_AT_ONCE) {
-            let ids: Vec<String> = ids
-                .iter()
-                .map(|id| format!("request_ids={}", escape(id)))
-                .collect();
-            let query = format!("all_status=true&{}", ids.join("&"));
-            match self.ask_for_requests(&query).await {
+            match self.ask_for_these(ids).await {
                 Ok(found) => window.extend(found),
-                Err(CallError::NotFound(_)) => {}
+                // One unknown id must not take the others with it.
+                Err(CallError::NotFound(_)) => {
+                    for id in ids {
+                        match self.ask_for_these(std::slice::from_ref(id)).await {
+                            Ok(found) => window.extend(found),
+                            Err(CallError::NotFound(_)) => {}
+                            Err(error) => return Err(error),
+                        }
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -102,6 +106,15 @@ impl Poller {
             self.concern(map::concerns(&record), record.cluster_name.as_deref());
         }
         Ok(Look::Done)
+    }
+
+    async fn ask_for_these(&self, ids: &[String]) -> Result<Vec<RequestRecord>, CallError> {
+        let ids: Vec<String> = ids
+            .iter()
+            .map(|id| format!("request_ids={}", escape(id)))
+            .collect();
+        self.ask_for_requests(&format!("all_status=true&{}", ids.join("&")))
+            .await
     }
 
     async fn ask_for_requests(&self, query: &str) -> Result<Vec<RequestRecord>, CallError> {
