@@ -288,16 +288,14 @@ async fn an_outage_keeps_the_last_good_state_and_ends_by_itself() {
     watch.until_row(Kind::Job, "1/0", |_| true).await;
     watch.until_row(Kind::Cluster, "h1", |_| true).await;
     watch.fake.go_down();
-    let source = watch.until_source("unreachable").await;
-    assert!(
-        source
-            .as_source()
-            .unwrap()
-            .hint
-            .as_ref()
-            .unwrap()
-            .contains("/api/health")
-    );
+    watch.until_source("unreachable").await;
+    // Open connections break first; then new ones are refused.
+    watch
+        .until_row(Kind::Source, "prod", |row| {
+            let hint = row.as_source().unwrap().hint.as_ref();
+            hint.is_some_and(|hint| hint.contains("/api/health"))
+        })
+        .await;
     assert_eq!(
         watch.row(Kind::Cluster, "h1").unwrap().phase(),
         Phase::Running

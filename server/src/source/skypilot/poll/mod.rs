@@ -276,10 +276,17 @@ impl Poller {
             let looked = self.look(list, &mut books).await;
             let took = started.elapsed();
             let floor = list.floor(&self.pace);
+            // Taken once: whoever comes after this cuts the long wait that nobody's watching made.
+            let unwatched = *watchers.borrow_and_update() == 0;
+            let slower = if unwatched {
+                self.pace.unwatched.max(1)
+            } else {
+                1
+            };
             let mut pause = match looked {
                 Ok(Look::Done) => {
                     failures = 0;
-                    wait(floor, took, 0, self.slower(&watchers))
+                    wait(floor, took, 0, slower)
                 }
                 Ok(Look::Again) => {
                     failures = 0;
@@ -288,26 +295,17 @@ impl Poller {
                 Err(error) => {
                     failures += 1;
                     self.blame(list, &error);
-                    wait(floor, took, failures, self.slower(&watchers))
+                    wait(floor, took, failures, slower)
                 }
             };
             // A wake does not cut the wait below the gap: whoever asks often is served once.
             tokio::time::sleep(self.pace.gap.min(pause)).await;
             pause = pause.saturating_sub(self.pace.gap);
-            let unwatched = *watchers.borrow_and_update() == 0;
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = async { match wake { Some(wake) => wake.notified().await, None => std::future::pending().await } } => {}
                 _ = watchers.wait_for(|count| *count > 0), if unwatched => {}
             }
-        }
-    }
-
-    fn slower(&self, watchers: &watch::Receiver<usize>) -> u32 {
-        if *watchers.borrow() == 0 {
-            self.pace.unwatched.max(1)
-        } else {
-            1
         }
     }
 
