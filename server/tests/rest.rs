@@ -95,7 +95,7 @@ async fn lists_are_narrowed_sorted_and_paged() {
                 path = format!(
                     "/api/v1/jobs?sort=name&limit=7&cursor={}",
                     path::segment(next)
-                )
+                );
             }
             None => break,
         }

@@ -187,16 +187,13 @@ proptest! {
                     let before = (server.revision(), world.clone());
                     let mut list = Vec::new();
                     for (id, now) in changes {
-                        match now {
-                            Some((workspace, value)) => {
-                                let row = row(id, workspace, value);
-                                world.insert(row.key().clone(), row.clone());
-                                list.push(Change::Upsert(row));
-                            }
-                            None => {
-                                world.remove(row(id, 0, 0).key());
-                                list.push(removed(id));
-                            }
+                        if let Some((workspace, value)) = now {
+                            let row = row(id, workspace, value);
+                            world.insert(row.key().clone(), row.clone());
+                            list.push(Change::Upsert(row));
+                        } else {
+                            world.remove(row(id, 0, 0).key());
+                            list.push(removed(id));
                         }
                     }
                     server.commit(list);
