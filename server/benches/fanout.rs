@@ -342,7 +342,12 @@ fn commit(hub: &Hub, i: u64) {
         job_name: format!("sweep-{id}").into(),
         owner: Some(owner),
         workspace: Some("default".into()),
-        status: if i.is_multiple_of(2) { "RUNNING" } else { "RECOVERING" }.into(),
+        status: if i.is_multiple_of(2) {
+            "RUNNING"
+        } else {
+            "RECOVERING"
+        }
+        .into(),
         phase: Phase::Running,
         job_id: id as i64,
         submitted_at: Some(EpochMs(1_795_000_000_000 + i as i64)),

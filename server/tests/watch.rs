@@ -138,7 +138,11 @@ async fn rights_that_change_take_effect_on_the_open_connection_and_nothing_else_
 
     // A row moves out, another departs unseen, a third moves in.
     server.hub.commit([upsert(job(1, "blue", "SECRET-one"))]);
-    heard.extend(client.follow_until(skytower_api_client::Table::is_empty).await);
+    heard.extend(
+        client
+            .follow_until(skytower_api_client::Table::is_empty)
+            .await,
+    );
     server.hub.commit([remove(&job(2, "blue", ""))]);
     server.hub.commit([upsert(job(3, "red", "three"))]);
     heard.extend(client.follow_until(|copy| copy.len(Kind::Job) == 1).await);

@@ -100,8 +100,11 @@ pub enum LogChannel {
 
 impl LogChannel {
     /// Every channel.
-    pub const ALL: &'static [LogChannel] =
-        &[LogChannel::Run, LogChannel::Controller, LogChannel::Provision];
+    pub const ALL: &'static [LogChannel] = &[
+        LogChannel::Run,
+        LogChannel::Controller,
+        LogChannel::Provision,
+    ];
 
     /// The word in REST queries and for people.
     pub const fn word(self) -> &'static str {

@@ -153,7 +153,11 @@ fn tree(url: &str, status: &Status, origin: &Origin, now: EpochMs) -> String {
         health.status, health.commit, health.version
     );
     if let Some(user) = &health.user {
-        let ids = user.ids.iter().map(|id| id.as_str()).collect::<Vec<_>>();
+        let ids = user
+            .ids
+            .iter()
+            .map(skytower_api_client::Text::as_str)
+            .collect::<Vec<_>>();
         let ids = match ids.as_slice() {
             [] => String::new(),
             ids => format!(" ({})", ids.join(", ")),
@@ -321,21 +325,24 @@ mod local {
         for line in &lines[lines.len().saturating_sub(tail)..] {
             print(&format!("{}\n", Block::new(line)))?;
         }
-        while follow {
+        if !follow {
+            return Ok(0);
+        }
+        let mut read = bytes.len() as u64;
+        loop {
             tokio::time::sleep(Duration::from_millis(250)).await;
             // Rotated: the name leads to a new file.
-            if std::fs::metadata(&log).is_ok_and(|now| now.len() < bytes.len() as u64) {
+            if std::fs::metadata(&log).is_ok_and(|now| now.len() < read) {
                 file = std::fs::File::open(&log)?;
-                bytes.clear();
+                read = 0;
             }
             let mut more = Vec::new();
-            file.seek(SeekFrom::Start(bytes.len() as u64))?;
+            file.seek(SeekFrom::Start(read))?;
             file.read_to_end(&mut more)?;
             if !more.is_empty() {
                 print(&Block::new(String::from_utf8_lossy(&more)))?;
-                bytes.extend(more);
+                read += more.len() as u64;
             }
         }
-        Ok(0)
     }
 }
