@@ -36,6 +36,8 @@ const BURST: u64 = 2000;
 const FRAME: usize = 150;
 
 type Publish = Box<dyn Fn(u64) + Send>;
+type Start = fn() -> Subject;
+type Ready = std::sync::mpsc::Sender<(SocketAddr, Option<String>, Publish)>;
 
 /// A server under measurement: where it listens, what its thread is, and how a change gets in.
 struct Subject {
@@ -59,7 +61,7 @@ fn main() {
         "server", "trickle", "ratio", "burst/change", "ratio"
     );
     let mut floor = None;
-    let subjects: [(&str, fn() -> Subject); 3] = [
+    let subjects: [(&str, Start); 3] = [
         ("plain send loop (floor)", plain_loop),
         ("skytower", skytower),
         ("tokio-tungstenite, defaults", tungstenite_defaults),
@@ -213,12 +215,7 @@ async fn count(mut stream: TcpStream, frames: Arc<AtomicU64>, total: Arc<AtomicU
 
 /// Runs `serve` on a thread and a runtime of its own.
 fn on_own_thread<F: Future<Output = ()>>(
-    serve: impl FnOnce(
-        std::sync::mpsc::Sender<(SocketAddr, Option<String>, Publish)>,
-        CancellationToken,
-    ) -> F
-    + Send
-    + 'static,
+    serve: impl FnOnce(Ready, CancellationToken) -> F + Send + 'static,
 ) -> Subject {
     let (ready, is_ready) = std::sync::mpsc::channel();
     let (told, thread) = std::sync::mpsc::channel();
@@ -252,7 +249,7 @@ fn plain_loop() -> Subject {
             .send((
                 listener.local_addr().unwrap(),
                 None,
-                Box::new(move |i| drop(publish.send(i))),
+                Box::new(move |i| publish.send(i).map_or((), drop)),
             ))
             .unwrap();
         let mut clients = Vec::new();
@@ -286,7 +283,7 @@ fn tungstenite_defaults() -> Subject {
             .send((
                 listener.local_addr().unwrap(),
                 None,
-                Box::new(move |i| drop(publish.send(i))),
+                Box::new(move |i| publish.send(i).map_or((), drop)),
             ))
             .unwrap();
         loop {

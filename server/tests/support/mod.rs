@@ -306,7 +306,7 @@ impl Watching {
                 Message::Text(json) => codec::decode_text(&json).unwrap(),
                 Message::Binary(frame) => codec::decode_binary(&frame).unwrap(),
                 Message::Close(frame) => panic!("closed: {frame:?}"),
-                _ => continue,
+                _ => {}
             };
             return message.unwrap();
         }
@@ -332,7 +332,7 @@ impl Watching {
                     assert!(matches!(closed, Some(Message::Close(_))), "{closed:?}");
                     return problem;
                 }
-                _ => continue,
+                _ => {}
             }
         }
     }

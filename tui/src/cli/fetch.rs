@@ -102,8 +102,27 @@ pub async fn rows(
     Ok(rows)
 }
 
-/// The sources, once none of them is only just being asked for the first time.
-pub async fn sources(client: &Client) -> Result<Vec<Source>, ClientError> {
+/// Kinds that every source reads by itself; the others are read while somebody looks.
+const READ_ALWAYS: &[Kind] = &[Kind::Cluster, Kind::Job, Kind::Service, Kind::Pool];
+
+/// It has said what it knows of these kinds, or why not.
+fn has_spoken_of(source: &Source, kinds: &[Kind]) -> bool {
+    source.phase != Phase::Starting
+        && (source.phase != Phase::Running || unread(source, kinds).next().is_none())
+}
+
+/// The kinds of which it has said nothing yet.
+fn unread<'a>(source: &'a Source, kinds: &'a [Kind]) -> impl Iterator<Item = Kind> + 'a {
+    kinds.iter().copied().filter(|kind| {
+        READ_ALWAYS.contains(kind)
+            && !source.fetched_at.contains_key(kind)
+            && !source.errors.contains_key(kind)
+            && !source.notes.contains_key(kind)
+    })
+}
+
+/// The sources, once none of them is only just being asked for these kinds for the first time.
+pub async fn sources(client: &Client, kinds: &[Kind]) -> Result<Vec<Source>, ClientError> {
     let mut looks = 0;
     let look = async {
         loop {
@@ -113,7 +132,7 @@ pub async fn sources(client: &Client) -> Result<Vec<Source>, ClientError> {
                 .iter()
                 .filter_map(|row| row.as_source().cloned())
                 .collect();
-            let settled = sources.iter().all(|source| source.phase != Phase::Starting);
+            let settled = sources.iter().all(|source| has_spoken_of(source, kinds));
             looks += 1;
             if settled && (!sources.is_empty() || looks >= LOOKS_FOR_ANY) {
                 return Ok(sources);
@@ -170,6 +189,10 @@ pub fn staleness(sources: &[Source], kinds: &[Kind], utc: bool) -> Vec<String> {
                 })
                 .collect::<Vec<_>>()
         };
+        lines.extend(unread(source, kinds).map(|kind| {
+            let (name, kinds) = (&source.name, kind.plural());
+            format!("note: {kinds} of {name} were not read yet; ask again in a moment")
+        }));
         lines.extend(about(&source.errors, "warning"));
         lines.extend(about(&source.notes, "note"));
     }

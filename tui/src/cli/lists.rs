@@ -29,7 +29,7 @@ pub(super) async fn list(
     if narrow.watch {
         return watch::watch(client, &[(kind, query)], None, narrow.output, console).await;
     }
-    let sources = fetch::sources(client).await?;
+    let sources = fetch::sources(client, &[kind]).await?;
     let mut rows = fetch::rows(client, kind, query, Some(order.wire()), list.limit).await?;
     fetch::say_what_is_stale(&sources, &[kind], console);
     let context = console.context(Caller::default());
@@ -134,7 +134,7 @@ pub(super) async fn status(
         let watched: Vec<_> = KINDS.into_iter().zip(queries).collect();
         return watch::watch(client, &watched, None, narrow.output, console).await;
     }
-    let sources = fetch::sources(client).await?;
+    let sources = fetch::sources(client, &KINDS).await?;
     let [clusters, jobs, services] = queries;
     let (clusters, jobs, services) = tokio::try_join!(
         fetch::rows(client, Kind::Cluster, clusters, None, None),

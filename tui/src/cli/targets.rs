@@ -53,7 +53,7 @@ pub(super) async fn resolve(
         .map(|word| Target::parse(word))
         .collect::<Result<Vec<_>, _>>()?;
     // A source that is asked for the first time may still bring what is meant.
-    fetch::sources(client).await?;
+    fetch::sources(client, &[Kind::Cluster]).await?;
     let mut by_kind = BTreeMap::<Kind, Vec<Arc<Entity>>>::new();
     let mut found = Vec::new();
     for target in &targets {
