@@ -651,3 +651,33 @@ async fn a_call_tells_refused_from_lost() {
         CallError::Unreachable { .. } | CallError::Lost { .. }
     ));
 }
+
+#[tokio::test]
+async fn a_request_does_not_tell_of_a_cluster_that_may_be_private() {
+    let watch = watch(|fake| {
+        fake.with(|world| {
+            world.workspaces = json!({"default": {}, "research": {"private": true}});
+            let mut secret = cluster("known", "h1", "alice");
+            secret["workspace"] = "research".into();
+            world.clusters.push(secret);
+        });
+    })
+    .await;
+    watch.until_row(Kind::Workspace, "research", |_| true).await;
+    watch.until_row(Kind::Cluster, "h1", |_| true).await;
+    let unknown = watch.fake.begin("sky.launch", "coming", "a11ce000");
+    let row = watch.until_row(Kind::Request, &unknown, |_| true).await;
+    assert_eq!(row.as_request().unwrap().target, None);
+    watch.fake.with(|world| {
+        let mut secret = cluster("coming", "h2", "alice");
+        secret["workspace"] = "research".into();
+        world.clusters.push(secret);
+    });
+    // Once the cluster is known its request is in the same workspace.
+    let row = watch
+        .until_row(Kind::Request, &unknown, |row| {
+            row.as_request().unwrap().target.is_some()
+        })
+        .await;
+    assert_eq!(row.workspace().unwrap(), &"research");
+}

@@ -63,7 +63,8 @@ pub(super) fn wait(floor: Duration, took: Duration, failures: u32, slower: u32) 
     let after_failures = floor
         .saturating_mul(1 << failures.min(6))
         .min(Duration::from_mins(1).max(floor));
-    calm.max(if failures == 0 { floor } else { after_failures }) * slower
+    let failing = if failures == 0 { floor } else { after_failures };
+    calm.max(failing).max(floor * slower)
 }
 
 #[cfg(test)]
@@ -84,5 +85,6 @@ mod tests {
         assert_eq!(wait(S(2), S(0), 3, 1), S(16));
         assert_eq!(wait(S(2), S(0), 30, 1), S(60));
         assert_eq!(wait(S(2), S(0), 0, 10), S(20));
+        assert_eq!(wait(S(2), S(3), 0, 10), S(20));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use skytower_api_client::entity::Request;
 use skytower_api_client::wire::Change;
 use skytower_api_client::{EpochMs, Key, Kind};
 use tokio::time::Instant;
@@ -24,8 +25,10 @@ const DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
 pub(super) struct Requests {
     /// Requests that are not over, by id.
     open: BTreeMap<String, RequestRecord>,
-    /// Ids of those that are over and were dealt with.
+    /// Ids of those that are over and were acted upon.
     over: BTreeSet<String>,
+    /// Ids of those whose row says all that it ever will.
+    settled: BTreeSet<String>,
     started: bool,
 }
 
@@ -73,10 +76,11 @@ impl Poller {
             there
         });
         book.over.retain(|id| listed.contains(id));
+        book.settled.retain(|id| listed.contains(id));
         let now = EpochMs::now();
         let mut ended = Vec::new();
         for record in window {
-            if map::is_noise(&record) || book.over.contains(&record.request_id) {
+            if map::is_noise(&record) || book.settled.contains(&record.request_id) {
                 continue;
             }
             let over = record.is_over();
@@ -85,17 +89,20 @@ impl Poller {
                 .is_some_and(|ended| now.since(ended) > KEPT_MS);
             if over {
                 book.open.remove(&record.request_id);
-                book.over.insert(record.request_id.clone());
                 // What ended before the first look is in the lists already.
-                if book.started {
+                if book.over.insert(record.request_id.clone()) && book.started {
                     ended.push(record.clone());
                 }
             } else {
                 book.open.insert(record.request_id.clone(), record.clone());
             }
             self.remember(&record);
+            let (row, complete) = self.request_row(&record);
+            if over && (complete || old) {
+                book.settled.insert(record.request_id.clone());
+            }
             if !old {
-                changes.push(Change::Upsert(self.request_row(&record)));
+                changes.push(Change::Upsert(row.into()));
             }
         }
         book.started = true;
@@ -130,15 +137,37 @@ impl Poller {
             .collect())
     }
 
-    fn request_row(&self, record: &RequestRecord) -> std::sync::Arc<skytower_api_client::Entity> {
-        // A private workspace's cluster must not be told of by the requests on it.
-        let workspace = record.cluster_name.as_deref().and_then(|name| {
+    /// The row, and whether it says all that it can: whose it is by name, and in which workspace.
+    fn request_row(&self, record: &RequestRecord) -> (Request, bool) {
+        let cluster = record.cluster_name.as_deref().and_then(|name| {
             let mut found = self.rows(Kind::Cluster, |row| {
                 (*row.name() == *name).then(|| row.workspace().cloned())
             });
-            found.pop().flatten()
+            found.pop()
         });
-        map::request(&self.name, record, |id| self.user_name(id), workspace).into()
+        let known = cluster.is_some();
+        let mut row = map::request(
+            &self.name,
+            record,
+            |id| self.user_name(id),
+            cluster.flatten(),
+        );
+        let concealed = row.target.is_some() && !known && !self.all_workspaces_are_open();
+        if concealed {
+            // It may be a cluster of a private workspace: nobody may learn of it from its requests.
+            row.target = None;
+            row.why = None;
+        }
+        let named = row
+            .owner
+            .as_ref()
+            .is_none_or(|owner| owner.id != owner.name);
+        (row, named && !concealed)
+    }
+
+    fn all_workspaces_are_open(&self) -> bool {
+        let private = self.rows(Kind::Workspace, |row| Some(row.as_workspace()?.private));
+        !private.is_empty() && !private.contains(&true)
     }
 
     fn remember(&self, record: &RequestRecord) {
