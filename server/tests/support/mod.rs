@@ -306,9 +306,11 @@ impl Watching {
                 Message::Text(json) => codec::decode_text(&json).unwrap(),
                 Message::Binary(frame) => codec::decode_binary(&frame).unwrap(),
                 Message::Close(frame) => panic!("closed: {frame:?}"),
-                _ => {}
+                _ => None,
             };
-            return message.unwrap();
+            if let Some(message) = message {
+                return message;
+            }
         }
     }
 
