@@ -402,7 +402,8 @@ impl Table {
                 changes.push(removal(gone.kind, key, reason));
             }
         }
-        if changes.is_empty() {
+        // Without changes the cursor still has to move: as of `from` the copy was one of `old`.
+        if changes.is_empty() && from == self.revision {
             Since::Nothing
         } else {
             Since::Delta(changes)

@@ -166,6 +166,7 @@ fn a_source_that_is_not_well_is_named() {
         lines,
         [
             "warning: prod is unreachable: nothing listens at http://h:1; this is the state of 2026-11-23 20:52:26",
+            "note: clusters of eu were not read yet; ask again in a moment",
             "note: jobs of eu: the jobs controller is stopped",
         ]
     );

@@ -17,6 +17,8 @@ use super::{Poller, removal};
 use crate::source::skypilot::client::CallError;
 use crate::source::skypilot::map;
 
+/// How many looks long the rows stay when nobody looks any more.
+const LINGER: u32 = 6;
 /// Events of one subject.
 const EVENTS: usize = 100;
 
@@ -32,7 +34,15 @@ impl Poller {
                 let keep = wanted.contains(key);
                 if !keep {
                     stop.cancel();
-                    self.look_away(key);
+                    // Whoever looked may act on what was seen: the rows stay a little longer.
+                    let (poller, key) = (self.clone(), key.clone());
+                    tasks.spawn(async move {
+                        tokio::time::sleep(poller.pace.focus * LINGER).await;
+                        if !poller.focus.borrow().contains_key(&key) {
+                            poller.look_away(&key);
+                        }
+                        None
+                    });
                 }
                 keep
             });
