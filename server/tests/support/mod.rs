@@ -328,13 +328,10 @@ impl Watching {
     /// The error that the server sends before it closes.
     pub async fn refusal(&mut self) -> Problem {
         loop {
-            match self.next().await {
-                ServerMessage::Error(problem) => {
-                    let closed = self.frame().await;
-                    assert!(matches!(closed, Some(Message::Close(_))), "{closed:?}");
-                    return problem;
-                }
-                _ => {}
+            if let ServerMessage::Error(problem) = self.next().await {
+                let closed = self.frame().await;
+                assert!(matches!(closed, Some(Message::Close(_))), "{closed:?}");
+                return problem;
             }
         }
     }

@@ -58,7 +58,7 @@ async fn queue(client: &Client, args: &Queue, console: &Console) -> Result<u8, F
     let wanted = output::Wanted::read(kind, list.narrow.output, &list.columns)?;
     let order = lists::Order::read(kind, list.sort.as_deref())?;
     let query = fetch::query(&list.narrow, kind)?;
-    let sources = fetch::sources(client, &[]).await?;
+    let sources = fetch::sources(client, &[Kind::Cluster]).await?;
     let cluster = targets::cluster_of(client, &args.cluster).await?;
     if list.narrow.watch {
         let focus = Some(cluster.key().clone());
