@@ -18,7 +18,7 @@ use crate::source::skypilot::client::CallError;
 use crate::source::skypilot::map;
 
 /// How many looks long the rows stay when nobody looks any more.
-const LINGER: u32 = 6;
+const LINGER: u32 = 2;
 /// Events of one subject.
 const EVENTS: usize = 100;
 
