@@ -4,6 +4,7 @@
 //! source --rows--> hub.commit() --revision--> hub.frames(view, cursor), encoded once --> clients
 //! ```
 
+mod attention;
 pub mod config;
 pub mod home;
 pub mod http;

@@ -14,9 +14,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::attention::Attention;
 use crate::config::{Config, ConfigError, DEFAULT_LISTEN};
 use crate::home::{Card, CardSource, Home, HomeError};
-use crate::http::{self, AppState, Attention, Meters};
+use crate::http::{self, AppState, Meters};
 use crate::hub::Hub;
 use crate::logs::Logs;
 use crate::requests::Requests;
@@ -122,13 +123,20 @@ impl Server {
         let listener = listen(config.listen).await?;
         let hub = Arc::new(Hub::new());
         let sources: Arc<[Arc<dyn Source>]> = sources(&hub)?.into();
-        let requests = Requests::open(home.path(), hub.clone(), sources.clone(), config.others)
-            .map_err(StartError::Journal)?;
+        let attention = Attention::new(sources.clone());
+        let requests = Requests::open(
+            home.path(),
+            hub.clone(),
+            sources.clone(),
+            attention.clone(),
+            config.others,
+        )
+        .map_err(StartError::Journal)?;
         let caller = watch::Sender::new(merged(&sources));
         let (open, connections_over) = mpsc::channel(1);
         let state = AppState {
             logs: Logs::new(sources.clone()),
-            attention: Attention::new(sources.clone()),
+            attention,
             meters: Arc::new(Meters::default()),
             caller: caller.subscribe(),
             port: port(&listener),

@@ -3,7 +3,6 @@
 //! Every request passes [`guard`] (who, from where), then its handler; errors of any kind are
 //! problem documents.
 
-mod attention;
 mod guard;
 mod lists;
 pub mod logs;
@@ -26,11 +25,11 @@ use skytower_api_client::wire::{Caller, Problem};
 use tokio::sync::{mpsc, watch as channel};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use attention::Attention;
 pub(crate) use meters::Meters;
 use problem::Failure;
 pub(crate) use serve::serve;
 
+use crate::attention::Attention;
 use crate::config::Config;
 use crate::home::TokenHash;
 use crate::hub::Hub;

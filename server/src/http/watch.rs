@@ -24,8 +24,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::AppState;
-use super::attention::Gaze;
 use super::problem::Failure;
+use crate::attention::Gaze;
 use crate::hub::{Frames, Watcher};
 use crate::server::VERSION;
 

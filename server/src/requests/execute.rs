@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::journal::{JournalError, Progress};
 use super::record::{ORIGIN, Record, Stage};
 use super::{Requests, locked};
+use crate::attention::Gaze;
 use crate::hub::Hub;
 use crate::source::{Found, Handover, HandoverError, HandoverResult, Source};
 
@@ -191,6 +192,8 @@ impl Course<'_> {
             };
             return self.settle_all(outcome, Some(message.into())).await;
         };
+        // What is read only while somebody looks is looked at until this is over.
+        let _gaze = self.gaze();
         let upstream = match (stage, upstream) {
             (Stage::Submitted, Some(upstream)) => Some(upstream),
             (Stage::Submitting | Stage::Submitted, _) => self.look_up(&*source).await,
@@ -205,6 +208,31 @@ impl Course<'_> {
             self.requests.pace.retry_floor,
             self.requests.pace.retry_ceiling,
         )
+    }
+
+    /// Looks at the clusters whose queues hold targets: without it their rows would stand still.
+    fn gaze(&self) -> Gaze {
+        let mut gaze = self.requests.attention.gaze();
+        for (_, key) in self.open() {
+            let list = self.list(&key);
+            if list != key && !gaze.focus(list) {
+                // One handover is of one cluster; more than a screen shows is not looked at.
+                break;
+            }
+        }
+        gaze
+    }
+
+    /// What is asked for to see a target again: a queue is read as part of its cluster.
+    fn list(&self, key: &Key) -> Key {
+        let record = locked(self.record);
+        let target = record
+            .targets
+            .iter()
+            .find(|target| target.result.key == *key);
+        target
+            .and_then(|target| target.row.as_ref()?.as_cluster_job())
+            .map_or_else(|| key.clone(), |job| job.cluster_key.clone())
     }
 
     /// The targets of this handover that are not over, with their keys.
@@ -348,7 +376,7 @@ impl Course<'_> {
             if !asked {
                 asked = true;
                 for (_, key) in self.open() {
-                    source.refresh(&key);
+                    source.refresh(&self.list(&key));
                 }
                 self.say(
                     None,
@@ -586,7 +614,7 @@ impl Course<'_> {
             let mut every = self.requests.pace.look_again;
             loop {
                 for (_, key) in self.open() {
-                    source.refresh(&key);
+                    source.refresh(&self.list(&key));
                 }
                 tokio::time::sleep(every).await;
                 every = (every * 2).min(Duration::from_secs(30));

@@ -30,6 +30,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::attention::Attention;
 use crate::hub::Hub;
 use crate::source::Source;
 use journal::{Acceptance, Accepted, Journal, JournalError};
@@ -90,6 +91,7 @@ pub struct Requests {
     journal: Journal,
     hub: Arc<Hub>,
     sources: Arc<[Arc<dyn Source>]>,
+    attention: Arc<Attention>,
     others: OthersPolicy,
     pace: Pace,
     stop: CancellationToken,
@@ -114,21 +116,30 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Requests {
     /// Opens the journal in the state folder. Nothing is carried out before [`Requests::run`].
-    pub fn open(
+    pub(crate) fn open(
         home: &Path,
         hub: Arc<Hub>,
         sources: Arc<[Arc<dyn Source>]>,
+        attention: Arc<Attention>,
         others: OthersPolicy,
     ) -> anyhow::Result<Arc<Self>> {
         let journal = Journal::open(&home.join(JOURNAL))?;
-        Ok(Self::new(journal, hub, sources, others, Pace::default()))
+        Ok(Self::new(
+            journal,
+            hub,
+            sources,
+            attention,
+            others,
+            Pace::default(),
+        ))
     }
 
     /// Requests over a journal, at a pace.
-    pub fn new(
+    pub(crate) fn new(
         journal: Journal,
         hub: Arc<Hub>,
         sources: Arc<[Arc<dyn Source>]>,
+        attention: Arc<Attention>,
         others: OthersPolicy,
         pace: Pace,
     ) -> Arc<Self> {
@@ -136,6 +147,7 @@ impl Requests {
             journal,
             hub,
             sources,
+            attention,
             others,
             pace,
             stop: CancellationToken::new(),

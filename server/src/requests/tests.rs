@@ -192,7 +192,15 @@ impl Life {
         };
         let sources: Arc<[Arc<dyn Source>]> = Arc::new([Arc::new(fake) as Arc<dyn Source>]);
         let journal = Journal::open(&home.join(JOURNAL)).unwrap();
-        let requests = Requests::new(journal, hub.clone(), sources, OthersPolicy::Confirm, pace);
+        let attention = Attention::new(sources.clone());
+        let requests = Requests::new(
+            journal,
+            hub.clone(),
+            sources,
+            attention,
+            OthersPolicy::Confirm,
+            pace,
+        );
         let stop = CancellationToken::new();
         tokio::spawn(requests.clone().run(stop.clone()));
         Self {

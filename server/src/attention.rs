@@ -1,5 +1,5 @@
-//! Which rows somebody looks at, counted over all connections: the source hears of the first who
-//! looks and of the last who stops.
+//! Which rows somebody looks at, counted over all connections and requests under way: the source hears
+//! of the first who looks and of the last who stops.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use crate::source::Source;
 
 /// A row is looked at again at most this often, however many ask.
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
-/// Rows that one connection can look at. A screen shows one, sometimes two.
+/// Rows that one onlooker can look at. A screen shows one, sometimes two.
 const FOCUS_LIMIT: usize = 32;
 
 /// Who looks at what.
@@ -34,7 +34,7 @@ impl Attention {
         })
     }
 
-    /// The looks of one connection; all end when it is dropped.
+    /// The looks of one onlooker; all end when it is dropped.
     pub(crate) fn gaze(self: &Arc<Self>) -> Gaze {
         Gaze {
             attention: self.clone(),
@@ -93,7 +93,7 @@ impl Attention {
     }
 }
 
-/// The looks of one connection.
+/// The looks of one connection, or of one request under way.
 pub(crate) struct Gaze {
     attention: Arc<Attention>,
     keys: BTreeSet<Key>,
