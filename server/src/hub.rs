@@ -134,10 +134,9 @@ impl Hub {
         let mut table = self.table();
         let changes = changes(&table);
         let touched = table.commit(changes);
-        let revision = table.revision();
-        drop(table);
         if !touched.is_empty() {
-            self.revision.send_replace(revision);
+            // Under the lock: of two commits the later one's revision is announced last.
+            self.revision.send_replace(table.revision());
         }
         touched
     }
