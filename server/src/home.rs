@@ -75,6 +75,9 @@ pub struct Card {
     pub version: String,
     /// The commit it was built from.
     pub commit: String,
+    /// The fingerprint of the sources it was built from.
+    #[serde(default)]
+    pub build: String,
     /// The life of its state.
     pub epoch: String,
     /// What it watches; addresses hold no credentials.
@@ -298,6 +301,7 @@ mod tests {
             url: "http://127.0.0.1:1".to_owned(),
             pid: 7,
             version: "0".to_owned(),
+            build: "b".into(),
             commit: "c".to_owned(),
             epoch: "e".to_owned(),
             sources: Vec::new(),

@@ -25,11 +25,10 @@ use crate::source::{self, Source};
 
 /// The server's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The commit it was built from, where the build says so.
-pub const COMMIT: &str = match option_env!("SKYTOWER_COMMIT") {
-    Some(commit) => commit,
-    None => "unknown",
-};
+/// The commit it was built from; `unknown` outside a repository.
+pub const COMMIT: &str = env!("SKYTOWER_COMMIT");
+/// A fingerprint of the sources it was built from.
+pub const BUILD: &str = env!("SKYTOWER_BUILD");
 /// How long connections and requests may take to end when the server does.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -244,6 +243,7 @@ fn card(url: &str, state: &AppState) -> Card {
         pid: std::process::id(),
         version: VERSION.to_owned(),
         commit: COMMIT.to_owned(),
+        build: BUILD.to_owned(),
         epoch: state.hub.epoch().to_string(),
         sources: sources
             .map(|source| CardSource {
@@ -292,12 +292,27 @@ fn merged(sources: &[Arc<dyn Source>]) -> Caller {
     })
 }
 
-/// No source has said who we are: whoever started the server.
-fn nobody_knows() -> Caller {
-    let name = ["USER", "LOGNAME"]
+/// What the operating system calls whoever runs this process, as Python's `getpass.getuser()`: SkyPilot
+/// names people by it where nobody signs in.
+pub(crate) fn account_name() -> Option<String> {
+    let said = ["LOGNAME", "USER", "LNAME", "USERNAME"]
         .into_iter()
         .filter_map(|name| std::env::var(name).ok())
         .find(|name| !name.is_empty());
+    said.or_else(|| {
+        let id = rustix::process::getuid().as_raw().to_string();
+        let accounts = std::fs::read_to_string("/etc/passwd").ok()?;
+        accounts
+            .lines()
+            .map(|line| line.split(':').collect::<Vec<_>>())
+            .find(|fields| fields.get(2) == Some(&id.as_str()))
+            .map(|fields| fields[0].to_owned())
+    })
+}
+
+/// No source has said who we are: whoever started the server.
+fn nobody_knows() -> Caller {
+    let name = account_name();
     Caller {
         ids: Vec::new(),
         name: name.map_or_else(|| Text::from("local"), Text::from),

@@ -18,10 +18,7 @@ use crate::config;
 use crate::connect::{Connected, connect};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-const COMMIT: &str = match option_env!("SKYTOWER_COMMIT") {
-    Some(commit) => commit,
-    None => "unknown",
-};
+const COMMIT: &str = env!("SKYTOWER_COMMIT");
 
 /// Runs a command of the group.
 pub async fn run(command: Api, global: &Global) -> Result<u8, Failure> {

@@ -47,8 +47,7 @@ pub struct Running {
 impl Running {
     /// It is what this client would start.
     fn is_ours(&self) -> bool {
-        self.card.version == skytower_server::server::VERSION
-            && self.card.commit == skytower_server::server::COMMIT
+        self.card.build == skytower_server::server::BUILD
     }
 }
 

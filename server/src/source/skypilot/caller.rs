@@ -7,6 +7,7 @@ use skytower_api_client::Text;
 use skytower_api_client::wire::{Caller, Role};
 
 use super::client::Identity;
+use crate::server::account_name;
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct RoleAnswer {
@@ -44,8 +45,7 @@ pub(super) fn caller(answer: RoleAnswer, local: &Identity) -> Caller {
 pub(super) fn local_identity() -> Identity {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let name = variable("SKYPILOT_USER")
-        .or_else(|| variable("USER"))
-        .or_else(|| variable("LOGNAME"))
+        .or_else(account_name)
         .unwrap_or_else(|| "skytower".to_owned());
     let id = variable("SKYPILOT_USER_ID")
         .or_else(user_hash_file)
