@@ -1,10 +1,12 @@
 //! The calls.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
 use reqwest::header::HeaderValue;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -32,6 +34,15 @@ pub struct Status {
     pub health: Health,
     /// What it watches, and how fresh that is.
     pub sources: Vec<Source>,
+    /// How many rows of each kind there are that this caller may see, by source.
+    pub counts: BTreeMap<Text, BTreeMap<Kind, u64>>,
+}
+
+/// The part of `GET /api/v1/status` that no other call gives.
+#[derive(Deserialize)]
+struct Counts {
+    #[serde(default)]
+    counts: BTreeMap<Text, BTreeMap<Kind, u64>>,
 }
 
 /// Calls to one skytower server. Cheap to clone.
@@ -66,9 +77,11 @@ impl Client {
         let health = self.health().await?;
         let rows = self.list(Kind::Source, &ListQuery::default()).await?.rows;
         let sources = rows.iter().filter_map(|row| row.as_source().cloned());
+        let Counts { counts } = self.get(path::STATUS).await?;
         Ok(Status {
             health,
             sources: sources.collect(),
+            counts,
         })
     }
 

@@ -7,6 +7,8 @@ use crate::kind::Kind;
 
 /// `GET`: anybody may ask.
 pub const HEALTH: &str = "/api/health";
+/// `GET`: the server and what it watches.
+pub const STATUS: &str = "/api/v1/status";
 /// `GET`, upgraded to a websocket.
 pub const WATCH: &str = "/api/v1/watch";
 /// `POST`: a new request.

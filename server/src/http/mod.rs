@@ -75,7 +75,7 @@ pub(crate) fn router(state: AppState) -> Router {
     Router::new()
         .route(path::HEALTH, get(status::health))
         .route("/metrics", get(status::metrics))
-        .route("/api/v1/status", get(status::status))
+        .route(path::STATUS, get(status::status))
         .route(path::WATCH, get(watch::open))
         .route(path::REQUESTS, post(requests::create).get(lists::requests))
         .route(

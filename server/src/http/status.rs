@@ -1,5 +1,6 @@
 //! What the server says about itself.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use axum::extract::State;
@@ -7,9 +8,10 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::{Extension, Json};
 use serde_json::json;
+use skytower_api_client::policy::View;
 use skytower_api_client::rest::Health;
 use skytower_api_client::wire::{Caller, PROTOCOL};
-use skytower_api_client::{Kind, Text};
+use skytower_api_client::{Kind, Phase, Text};
 
 use super::AppState;
 use crate::server::{COMMIT, VERSION};
@@ -39,11 +41,23 @@ pub(crate) async fn health(
 }
 
 /// `GET /api/v1/status`: the server and what it watches, as `skytower api status -o json` prints it.
-pub(crate) async fn status(State(state): State<AppState>) -> Json<serde_json::Value> {
-    let (sources, revision): (Vec<_>, u64) = state.hub.read(|table| {
-        let rows = table.rows(Kind::Source).cloned();
-        (rows.collect(), table.revision())
-    });
+pub(crate) async fn status(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+) -> Json<serde_json::Value> {
+    let view = View::of(&caller, &[]);
+    let (sources, counts, revision): (Vec<_>, BTreeMap<_, BTreeMap<_, u64>>, u64) =
+        state.hub.read(|table| {
+            let mut counts = BTreeMap::<Text, BTreeMap<Kind, u64>>::new();
+            for row in Kind::ALL.iter().flat_map(|kind| table.rows(*kind)) {
+                if row.phase() != Phase::Gone && view.sees(row.workspace()) {
+                    let of_source = counts.entry(row.source().clone()).or_default();
+                    *of_source.entry(row.kind()).or_default() += 1;
+                }
+            }
+            let rows = table.rows(Kind::Source).cloned();
+            (rows.collect(), counts, table.revision())
+        });
     Json(json!({
         "server": {
             "url": format!("http://127.0.0.1:{}", state.port),
@@ -56,6 +70,7 @@ pub(crate) async fn status(State(state): State<AppState>) -> Json<serde_json::Va
             "clients": *state.hub.watchers().borrow(),
         },
         "sources": sources,
+        "counts": counts,
     }))
 }
 

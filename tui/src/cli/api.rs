@@ -116,6 +116,7 @@ async fn info(connected: &Connected, output: Form) -> Result<u8, Failure> {
                 "server": server(&url, &status),
                 "user": status.health.user,
                 "sources": status.sources,
+                "counts": status.counts,
             });
             format!("{document:#}\n")
         }
@@ -175,8 +176,18 @@ fn tree(url: &str, status: &Status, origin: &Origin, now: EpochMs) -> String {
         if let Some(version) = &source.version {
             let _ = write!(out, ", version {version}");
         }
-        if let Some(read) = source.fetched_at.get(&Kind::Cluster) {
-            let _ = write!(out, ", clusters as of {} ago", human::age(now.since(*read)));
+        for kind in [Kind::Cluster, Kind::Job, Kind::Service] {
+            // What was never read is not zero.
+            if source.fetched_at.contains_key(&kind) {
+                let of_source = status.counts.get(&source.name);
+                let count = of_source.and_then(|counts| counts.get(&kind)).copied();
+                let counted = human::count(count.unwrap_or_default() as usize, kind.noun());
+                let _ = write!(out, ", {counted}");
+            }
+        }
+        if let Some(read) = source.fetched_at.values().max() {
+            let seconds = now.since(*read).max(0) as f64 / 1000.0;
+            let _ = write!(out, ", {seconds:.1}s old");
         }
         if let Some(error) = &source.error {
             let _ = write!(out, ", {error}");

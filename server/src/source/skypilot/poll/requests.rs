@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use skytower_api_client::entity::Request;
 use skytower_api_client::wire::Change;
-use skytower_api_client::{EpochMs, Key, Kind};
+use skytower_api_client::{Entity, EpochMs, Key, Kind, Text};
 use tokio::time::Instant;
 
 use super::ledger::records;
@@ -139,12 +139,10 @@ impl Poller {
 
     /// The row, and whether it says all that it can: whose it is by name, and in which workspace.
     fn request_row(&self, record: &RequestRecord) -> (Request, bool) {
-        let cluster = record.cluster_name.as_deref().and_then(|name| {
-            let mut found = self.rows(Kind::Cluster, |row| {
-                (*row.name() == *name).then(|| row.workspace().cloned())
-            });
-            found.pop()
-        });
+        let cluster = record
+            .cluster_name
+            .as_deref()
+            .and_then(|name| self.workspace_of_cluster(name));
         let known = cluster.is_some();
         let mut row = map::request(
             &self.name,
@@ -163,6 +161,23 @@ impl Poller {
             .as_ref()
             .is_none_or(|owner| owner.id != owner.name);
         (row, named && !concealed)
+    }
+
+    /// The workspace of a cluster, when the cluster is known: listed, or behind a job, replica or worker.
+    fn workspace_of_cluster(&self, name: &str) -> Option<Option<Text>> {
+        [Kind::Cluster, Kind::Job, Kind::Replica, Kind::Worker]
+            .into_iter()
+            .find_map(|kind| {
+                let mut found = self.rows(kind, |row| {
+                    let cluster = match row {
+                        Entity::Job(job) => job.cluster.as_deref(),
+                        // Replicas and workers are called as their clusters.
+                        row => Some(row.name().as_str()),
+                    };
+                    (cluster == Some(name)).then(|| row.workspace().cloned())
+                });
+                found.pop()
+            })
     }
 
     fn all_workspaces_are_open(&self) -> bool {
