@@ -8,7 +8,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const SOURCES: &[&str] = &["api-client/src", "server/src", "assets/wire-v1.dict", "Cargo.lock"];
+const SOURCES: &[&str] = &[
+    "api-client/src",
+    "server/src",
+    "assets/wire-v1.dict",
+    "Cargo.lock",
+];
 
 fn main() {
     let root = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("..");
@@ -31,8 +36,15 @@ fn main() {
 /// HEAD, short; it is looked at again when it moves.
 fn commit(root: &Path) -> Option<String> {
     let git = |words: &[&str]| {
-        let said = Command::new("git").arg("-C").arg(root).args(words).output().ok()?;
-        let said = String::from_utf8(said.stdout).ok().filter(|_| said.status.success())?;
+        let said = Command::new("git")
+            .arg("-C")
+            .arg(root)
+            .args(words)
+            .output()
+            .ok()?;
+        let said = String::from_utf8(said.stdout)
+            .ok()
+            .filter(|_| said.status.success())?;
         Some(said.trim().to_owned()).filter(|said| !said.is_empty())
     };
     // Another project's repository around an unpacked archive says nothing about this one.

@@ -229,7 +229,7 @@ where
 const NAME: Column = Column::new(
     "name",
     "NAME",
-    (10, 40),
+    (12, 40),
     0,
     |row, _| row.name().into(),
     "What people call it.",
@@ -274,8 +274,8 @@ const PHASE: Column = Column::new(
 const WHY: Column = Column::new(
     "why",
     "WHY",
-    (12, 60),
-    8,
+    (24, 60),
+    5,
     |row, _| row.why().into(),
     "Why it is pending, recovering, failed or gone.",
 )

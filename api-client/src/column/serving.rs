@@ -48,7 +48,7 @@ pub(super) const SERVICES: &[Column] = &[
     Column::new(
         "endpoint",
         "ENDPOINT",
-        (20, 48),
+        (18, 48),
         3,
         cell!(Service, row => row.endpoint.as_ref()),
         "Its address.",

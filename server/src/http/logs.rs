@@ -9,16 +9,18 @@ use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
-use skytower_api_client::Entity;
+use skytower_api_client::entity::{Outcome, Request};
 use skytower_api_client::log::note;
 use skytower_api_client::policy::View;
 use skytower_api_client::rest;
 use skytower_api_client::wire::{Caller, Problem};
+use skytower_api_client::{Entity, Key, Kind, Text};
 use tokio::sync::watch;
 
 use super::AppState;
 use super::lists::{find_row, kind_of};
 use super::problem::{Failure, Parameters};
+use crate::requests::accept;
 use crate::source::{LogChannel, LogChunk, LogQuery, LogStream};
 
 /// `GET /api/v1/{kind}/{key}/logs?follow=&tail=&channel=`
@@ -33,7 +35,7 @@ pub(crate) async fn read(
         channel: channel(wanted.channel.as_deref())?,
         follow: wanted.follow,
         tail: wanted.tail,
-        row: row.clone(),
+        row: upstream_of(&row).unwrap_or_else(|| row.clone()),
     };
     let mut log = state.logs.open(&state.hub, query).await?;
     if !wanted.follow {
@@ -61,6 +63,31 @@ pub(crate) async fn read(
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     Ok((headers, body).into_response())
+}
+
+/// What a request of skytower's own did is told by the request that it became at the source: of
+/// several, by the first that did not do what was asked.
+fn upstream_of(row: &Entity) -> Option<Arc<Entity>> {
+    let own = row.as_request().filter(|_| accept::is_own(row))?;
+    let handed = own
+        .results
+        .iter()
+        .filter(|result| result.upstream.is_some());
+    let result = handed
+        .clone()
+        .find(|result| result.outcome == Outcome::Failed)
+        .or_else(|| handed.clone().next())?;
+    let id = result.upstream.clone()?;
+    let source = Text::from(result.key.source());
+    Some(Arc::new(Entity::Request(Request {
+        key: Key::new(&source, Kind::Request, &id),
+        source,
+        workspace: own.workspace.clone(),
+        origin: "skypilot".into(),
+        name: id.clone(),
+        request_id: id,
+        ..Request::default()
+    })))
 }
 
 struct Reading {

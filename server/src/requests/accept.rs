@@ -193,7 +193,7 @@ fn representative(table: &Table, row: &Arc<Entity>) -> Arc<Entity> {
 }
 
 /// This row is a request that was made here, not one of a source.
-pub(super) fn is_own(row: &Entity) -> bool {
+pub(crate) fn is_own(row: &Entity) -> bool {
     row.as_request()
         .is_some_and(|request| request.origin == ORIGIN)
 }

@@ -50,11 +50,15 @@ pub(crate) fn chrome(rows: u16) -> (u16, u16) {
 pub fn detail_facts(row: &Entity, context: &Context) -> Vec<(&'static str, String)> {
     columns(row.kind())
         .iter()
-        .filter(|column| !matches!(column.id, "key" | "phase" | "name" | "status"))
+        .filter(|column| !matches!(column.id, "key" | "phase" | "name" | "status" | "why"))
         .filter_map(|column| {
             let value = (column.value)(row, context);
             let written = text(&value, context);
-            (value != Value::None && !written.is_empty()).then_some((column.title, written))
+            // What is as everybody expects is not worth a cell.
+            let tells = !matches!(value, Value::None | Value::Flag(false))
+                && !written.is_empty()
+                && written != **row.name();
+            tells.then_some((column.title, written))
         })
         .collect()
 }
@@ -156,14 +160,17 @@ pub(crate) fn headings(model: &Model) -> Vec<Heading> {
         let mut x = 1;
         let mut out = Vec::new();
         for (i, kind) in super::SCREENS.iter().enumerate() {
-            let title = super::screen_title(*kind);
+            let (title, short) = (super::screen_title(*kind), super::short_title(*kind));
             let number = i + 1;
-            let rows = counts[i];
+            let rows = match counts[i] {
+                rows if super::is_counted(*kind) => format!(" {rows}"),
+                _ => String::new(),
+            };
             let text = match level {
-                0 => format!(" {number} {title} {rows} "),
-                1 => format!(" {number} {} {rows} ", &title[..title.len().min(5)]),
-                2 => format!("{number} {} {rows} ", &title[..title.len().min(4)]),
-                _ => format!("{number} {} ", &title[..title.len().min(4)]),
+                0 => format!(" {number} {title}{rows} "),
+                1 => format!(" {number} {short}{rows} "),
+                2 => format!("{number} {short}{rows} "),
+                _ => format!("{number} {short} "),
             };
             out.push(Heading {
                 kind: *kind,

@@ -110,6 +110,8 @@ pub struct List {
     pub dirty: bool,
     /// The widest cell seen, per column; only grows, so that nothing jumps.
     widest: Vec<u16>,
+    /// The columns in which a value was seen.
+    filled: Vec<bool>,
 }
 
 impl List {
@@ -135,6 +137,7 @@ impl List {
             dropped: 0,
             dirty: true,
             widest: Vec::new(),
+            filled: Vec::new(),
         }
     }
 
@@ -384,20 +387,25 @@ impl List {
     /// Forgets the widths: the next measure starts afresh.
     pub fn forget_widths(&mut self) {
         self.widest.clear();
+        self.filled.clear();
     }
 
     /// Measures the visible rows and fits the columns into `room` cells.
     pub fn measure(&mut self, height: usize, room: u16, context: &Context) {
         let all = columns(self.kind);
         self.widest.resize(all.len(), 0);
+        self.filled.resize(all.len(), false);
         let mut cell = String::new();
         for line in self.lines.iter().skip(self.top).take(height) {
-            for (column, widest) in all.iter().zip(&mut self.widest) {
+            let slots = self.widest.iter_mut().zip(&mut self.filled);
+            for (column, (widest, filled)) in all.iter().zip(slots) {
                 if !column.is_shown() {
                     continue;
                 }
                 cell.clear();
-                write_text(&mut cell, &value(line, column, context), context);
+                let value = value(line, column, context);
+                *filled |= value != Value::None;
+                write_text(&mut cell, &value, context);
                 // The mark of a tree stands in front of the name.
                 let mark = match line.fold {
                     Fold::Leaf => 0,
@@ -409,9 +417,13 @@ impl List {
         }
         let wanted: Vec<(&'static Column, u16)> = all
             .iter()
-            .zip(&self.widest)
+            .zip(self.widest.iter().zip(&self.filled))
             .filter(|(column, _)| column.is_shown())
-            .map(|(column, widest)| {
+            // A column without a single value is left out; what people look for first always stays.
+            .filter(|(column, (_, filled))| {
+                **filled || column.priority < 2 || column.id == self.sort.0
+            })
+            .map(|(column, (widest, _))| {
                 // Room for the arrow of the sorted column.
                 let title = width(column.title) as u16 + u16::from(column.id == self.sort.0);
                 (column, (*widest).max(title))

@@ -62,6 +62,21 @@ pub const fn screen_title(kind: Kind) -> &'static str {
     }
 }
 
+/// The title of a kind's screen where there is little room.
+pub(crate) const fn short_title(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Service => "Svcs",
+        Kind::Workspace => "Spaces",
+        Kind::Request => "Reqs",
+        other => screen_title(other),
+    }
+}
+
+/// The number of rows says something: things that come and go, not the places they are in.
+pub(crate) const fn is_counted(kind: Kind) -> bool {
+    !matches!(kind, Kind::Infra | Kind::User | Kind::Workspace)
+}
+
 /// The kinds whose actions make sense here.
 pub(crate) fn action_kinds(model: &Model) -> Vec<Kind> {
     model.action_kinds()

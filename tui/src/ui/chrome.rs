@@ -18,6 +18,9 @@ use skytower_api_client::column::Cut;
 /// Silence of the server from which on it is said.
 const QUIET_MS: i64 = 12_000;
 
+/// The age of what is shown from which on it is said, where a source is in trouble.
+const STALE_MS: i64 = 15_000;
+
 /// Identity, sources and link; the screens.
 pub(super) fn top(model: &Model, pen: &mut Pen<'_>) {
     let mark = pen.theme.pick("◆", "#");
@@ -32,7 +35,7 @@ pub(super) fn top(model: &Model, pen: &mut Pen<'_>) {
         x + 2,
         0,
         &cut(
-            &model.options.endpoint,
+            host(&model.options.endpoint),
             room.min(44),
             Cut::Middle,
             pen.theme.ascii,
@@ -62,6 +65,11 @@ pub(super) fn top(model: &Model, pen: &mut Pen<'_>) {
         }
         _ => crumbs(model, pen),
     }
+}
+
+/// An address without what goes without saying.
+fn host(endpoint: &str) -> &str {
+    endpoint.strip_prefix("http://").unwrap_or(endpoint)
 }
 
 fn crumbs(model: &Model, pen: &mut Pen<'_>) {
@@ -170,6 +178,7 @@ fn stalest(model: &Model) -> Option<String> {
         .filter(|source| source.phase != skytower_api_client::Phase::Running)
         .filter_map(|source| source.fetched_at.get(&kind))
         .map(|at| now.since(*at))
+        .filter(|age| *age >= STALE_MS)
         .max()
         .map(human::age)
 }
@@ -398,11 +407,14 @@ pub(super) fn bottom(model: &Model, pen: &mut Pen<'_>) {
 fn summary_line(model: &Model, pen: &mut Pen<'_>, y: u16, row: &skytower_api_client::Entity) {
     let mut words = vec![crate::app::called(row)];
     if let Some(owner) = row.owner() {
-        words.push(if owner.name.is_empty() {
-            owner.id.to_string()
+        let owner = if owner.name.is_empty() {
+            &owner.id
         } else {
-            owner.name.to_string()
-        });
+            &owner.name
+        };
+        if owner != row.name() {
+            words.push(owner.to_string());
+        }
     }
     if let Some(why) = row.why() {
         words.push(why.to_string());
@@ -437,7 +449,7 @@ fn summary_line(model: &Model, pen: &mut Pen<'_>, y: u16, row: &skytower_api_cli
                     | skytower_api_client::column::Value::Flag(false)
             ) {
                 let text = skytower_api_client::column::text(&value, &context);
-                if !text.is_empty() {
+                if !text.is_empty() && text != **row.name() {
                     words.push(format!("{} {text}", column.title.to_lowercase()));
                 }
             }

@@ -42,9 +42,6 @@ pub(super) fn draw(model: &Model, pen: &mut Pen<'_>) {
     }
     y += 1;
     for (title, text) in detail_facts(row, &model.context()) {
-        if title == "WHY" {
-            continue;
-        }
         let value_x = x + 13;
         for (i, piece) in wrap(&text, room.saturating_sub(13).max(8))
             .into_iter()

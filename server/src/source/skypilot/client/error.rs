@@ -23,7 +23,7 @@ pub enum CallError {
         url: Text,
     },
     /// No answer within the time allowed; the call may have been accepted.
-    #[error("the SkyPilot API server did not answer `{path}` within {seconds} s")]
+    #[error("no answer to `{path}` within {seconds} s")]
     Deadline {
         /// What was asked.
         path: Text,

@@ -78,11 +78,13 @@ impl Poller {
         book.over.retain(|id| listed.contains(id));
         book.settled.retain(|id| listed.contains(id));
         let now = EpochMs::now();
+        let ours = self.handed_over();
         let mut ended = Vec::new();
         for record in window {
             if map::is_noise(&record) || book.settled.contains(&record.request_id) {
                 continue;
             }
+            let is_ours = ours.contains(record.request_id.as_str());
             let over = record.is_over();
             let old = record
                 .ended()
@@ -98,10 +100,15 @@ impl Poller {
             }
             self.remember(&record);
             let (row, complete) = self.request_row(&record);
-            if over && (complete || old) {
+            if over && (complete || old || is_ours) {
                 book.settled.insert(record.request_id.clone());
             }
-            if !old {
+            if is_ours {
+                // It may have been seen before it was known whose it is.
+                if self.hub.get(&row.key).is_some() {
+                    changes.extend(removal(row.key, &"it is one of skytower's".into()));
+                }
+            } else if !old {
                 changes.push(Change::Upsert(row.into()));
             }
         }
@@ -161,6 +168,18 @@ impl Poller {
             .as_ref()
             .is_none_or(|owner| owner.id != owner.name);
         (row, named && !concealed)
+    }
+
+    /// SkyPilot's ids of what skytower's own requests became: those are shown once, as skytower's.
+    fn handed_over(&self) -> BTreeSet<Text> {
+        self.hub.read(|table| {
+            let requests = table.rows(Kind::Request).filter_map(|row| row.as_request());
+            requests
+                .flat_map(|request| &request.results)
+                .filter(|result| *result.key.source() == *self.name)
+                .filter_map(|result| result.upstream.clone())
+                .collect()
+        })
     }
 
     /// The workspace of a cluster, when the cluster is known: listed, or behind a job, replica or worker.
