@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::action::ActionSpec;
+use crate::action::{ActionOptions, ActionSpec};
 use crate::entity::Entity;
 use crate::kind::Kind;
 use crate::text::Text;
@@ -96,8 +96,18 @@ pub fn is_mine(caller: &Caller, row: &Entity) -> bool {
         .is_some_and(|owner| caller.ids.contains(&owner.id))
 }
 
-/// May `caller` do `action` to `row`, as far as rights, the row's state and its source's abilities go.
-pub fn may(caller: &Caller, action: &ActionSpec, row: &Entity, others: OthersPolicy) -> Verdict {
+/// In a row's refusals: the part of `cluster.autostop` that stops; tearing down when idle remains possible.
+pub const AUTOSTOP_TO_STOP: &str = "cluster.autostop.stop";
+
+/// May `caller` do `action` with `options` to `row`, as far as rights, the row's state and its source's
+/// abilities go.
+pub fn may(
+    caller: &Caller,
+    action: &ActionSpec,
+    options: &ActionOptions,
+    row: &Entity,
+    others: OthersPolicy,
+) -> Verdict {
     let denied = |reason: String| Verdict::Denied {
         reason: reason.into(),
     };
@@ -107,14 +117,16 @@ pub fn may(caller: &Caller, action: &ActionSpec, row: &Entity, others: OthersPol
     if action.kind != row.kind() {
         return denied(format!("`{}` is not for a {}", action.id, row.kind()));
     }
-    if let Some(refusal) = row
-        .refuses()
-        .iter()
-        .find(|refusal| refusal.action == action.id)
-    {
-        return Verdict::Denied {
-            reason: refusal.reason.clone(),
-        };
+    if let Some(refusal) = row.refuses().iter().find(|refusal| {
+        let to_stop = options.idle_minutes.is_some() && !options.down;
+        refusal.action == action.id
+            || refusal.action == AUTOSTOP_TO_STOP && action.id == "cluster.autostop" && to_stop
+    }) {
+        let mut reason = refusal.reason.to_string();
+        if refusal.action == AUTOSTOP_TO_STOP {
+            reason += " Tearing it down when idle is possible (--down).";
+        }
+        return denied(reason);
     }
     if let Err(reason) = (action.applies)(row) {
         return denied(reason);
@@ -135,5 +147,40 @@ pub fn may(caller: &Caller, action: &ActionSpec, row: &Entity, others: OthersPol
             "it belongs to {owner}, and this server forbids acting on other people's things"
         )),
         OthersPolicy::Confirm | OthersPolicy::Deny => Verdict::OwnerGuard { owner },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::action;
+    use crate::entity::{Cluster, Refusal};
+    use crate::phase::Phase;
+
+    #[test]
+    fn what_a_cloud_cannot_stop_may_still_tear_itself_down() {
+        let cluster = Entity::from(Cluster {
+            phase: Phase::Running,
+            refuses: vec![Refusal {
+                action: AUTOSTOP_TO_STOP.into(),
+                reason: "No stopping here.".into(),
+            }],
+            ..Cluster::default()
+        });
+        let verdict = |idle_minutes, down| {
+            let options = ActionOptions { idle_minutes, down };
+            let autostop = action("cluster.autostop").unwrap();
+            let caller = Caller {
+                role: Role::User,
+                ..Caller::default()
+            };
+            may(&caller, autostop, &options, &cluster, OthersPolicy::Allow)
+        };
+        let Verdict::Denied { reason } = verdict(Some(30), false) else {
+            panic!("it would be asked for in vain");
+        };
+        assert!(reason.contains("No stopping here.") && reason.contains("--down"));
+        assert_eq!(verdict(Some(30), true), Verdict::Allowed);
+        assert_eq!(verdict(None, false), Verdict::Allowed);
     }
 }

@@ -15,6 +15,8 @@ use std::time::Duration;
 use fake_skypilot::{Failure, FakeSkyPilot, cluster, job, service};
 use serde_json::json;
 use skytower_api_client::credentials::Credentials;
+use skytower_api_client::entity::{Outcome, Request, TargetResult};
+use skytower_api_client::wire::Change;
 use skytower_api_client::{Entity, Key, Kind, Phase};
 use skytower_server::SourceConfig;
 use skytower_server::hub::Hub;
@@ -680,4 +682,38 @@ async fn a_request_does_not_tell_of_a_cluster_that_may_be_private() {
         })
         .await;
     assert_eq!(row.workspace().unwrap(), &"research");
+}
+
+#[tokio::test]
+async fn what_an_action_became_at_skypilot_is_shown_once() {
+    let watch =
+        watch(|fake| fake.with(|world| world.clusters.push(cluster("dev", "h1", "alice")))).await;
+    watch.until_row(Kind::Cluster, "h1", |_| true).await;
+    let theirs = watch.fake.begin("sky.stop", "dev", "a11ce000");
+    watch.until_row(Kind::Request, &theirs, |_| true).await;
+    let ours = watch.fake.begin("sky.down", "dev", "a11ce000");
+    // Seen before anybody knew whose it is.
+    watch.until_row(Kind::Request, &ours, |_| true).await;
+    let own = Request {
+        key: Key::new("skytower", Kind::Request, "r1"),
+        source: "skytower".into(),
+        origin: "skytower".into(),
+        request_id: "r1".into(),
+        results: vec![TargetResult {
+            key: Key::new("prod", Kind::Cluster, "h1"),
+            target: "cluster/dev".into(),
+            owner: None,
+            outcome: Outcome::Submitted,
+            message: None,
+            upstream: Some(ours.as_str().into()),
+        }],
+        ..Request::default()
+    };
+    watch.hub.commit([Change::Upsert(Arc::new(own.into()))]);
+    watch
+        .until("only skytower's own is shown", |watch| {
+            watch.row(Kind::Request, &ours).is_none()
+        })
+        .await;
+    assert!(watch.row(Kind::Request, &theirs).is_some());
 }

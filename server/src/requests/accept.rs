@@ -88,7 +88,7 @@ pub fn check(
         let (outcome, message) = match &row {
             // What one may not see does not exist: no word differs between the two.
             None => (Outcome::Failed, Some(missing(key))),
-            Some(row) => match policy::may(caller, action, row, others) {
+            Some(row) => match policy::may(caller, action, &new.options, row, others) {
                 Verdict::Allowed => (Outcome::Waiting, None),
                 Verdict::Denied { reason } => (Outcome::Failed, Some(reason)),
                 Verdict::OwnerGuard { owner } => {

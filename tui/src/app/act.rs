@@ -128,7 +128,13 @@ impl Model {
             {
                 continue;
             }
-            match may(&self.you, action, &row, OthersPolicy::Confirm) {
+            match may(
+                &self.you,
+                action,
+                &plan.options,
+                &row,
+                OthersPolicy::Confirm,
+            ) {
                 Verdict::Allowed => plan.mine.push(row),
                 Verdict::OwnerGuard { owner } => plan.others.push((row, owner)),
                 Verdict::Denied { reason } => plan.refused.push((row, reason)),

@@ -58,7 +58,7 @@ pub(super) async fn change(
     let mut denied = 0;
     for row in rows {
         let spec = action_for(verb, row.kind()).ok_or_else(|| cannot(verb, &row))?;
-        match policy::may(&caller, spec, &row, OthersPolicy::Confirm) {
+        match policy::may(&caller, spec, &options, &row, OthersPolicy::Confirm) {
             Verdict::Denied { reason } => {
                 denied += usize::from(caller.role == Role::Viewer);
                 results.push(refused(&row, reason));

@@ -4,9 +4,7 @@
 //! settings (spot machines, TPU pods) is left to SkyPilot.
 
 use skytower_api_client::entity::Refusal;
-
-/// The part of `cluster.autostop` that stops; autodown remains possible.
-const AUTOSTOP_TO_STOP: &str = "cluster.autostop.stop";
+use skytower_api_client::policy::AUTOSTOP_TO_STOP;
 
 struct Inability {
     cloud: &'static str,
