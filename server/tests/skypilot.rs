@@ -45,6 +45,7 @@ fn quick() -> Pace {
         serve: ms(20),
         slow: ms(50),
         focus: ms(20),
+        hurry: ms(500),
         health: ms(50),
         gap: ms(5),
         unwatched: 1,
@@ -716,4 +717,44 @@ async fn what_an_action_became_at_skypilot_is_shown_once() {
         })
         .await;
     assert!(watch.row(Kind::Request, &theirs).is_some());
+}
+
+#[tokio::test]
+async fn a_job_that_is_being_cancelled_is_followed_to_its_end() {
+    let watch = watch_at(
+        Pace {
+            // The list alone would take for ever.
+            jobs: Duration::from_hours(1),
+            history: Duration::from_hours(1),
+            hurry: DEADLINE,
+            ..quick()
+        },
+        |fake| fake.with(|world| world.jobs.push(job(7, "RUNNING", "alice"))),
+    )
+    .await;
+    watch
+        .until_row(Kind::Job, "7/0", |row| row.phase() == Phase::Running)
+        .await;
+    let rid = watch.fake.begin("sky.jobs.cancel", "jobs", "b0b00000");
+    watch.until_row(Kind::Request, &rid, |_| true).await;
+    watch.fake.end(&rid, "SUCCEEDED");
+    for (status, phase) in [
+        ("CANCELLING", Phase::Stopping),
+        ("CANCELLED", Phase::Cancelled),
+    ] {
+        watch
+            .fake
+            .with(|world| world.jobs[0]["status"] = status.into());
+        watch
+            .until_row(Kind::Job, "7/0", |row| row.phase() == phase)
+            .await;
+    }
+    // Then it is left alone again.
+    let quiet = watch.fake.calls("/jobs/queue/v2");
+    watch
+        .until("other lists go on", |watch| {
+            watch.fake.calls("/status") > 20
+        })
+        .await;
+    assert!(watch.fake.calls("/jobs/queue/v2") <= quiet + 2);
 }

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use skytower_api_client::entity::Job;
 use skytower_api_client::wire::Change;
-use skytower_api_client::{Key, Kind};
+use skytower_api_client::{Key, Kind, Phase, Table};
 use tokio::time::Instant;
 
 use super::ledger::records;
@@ -114,7 +114,7 @@ impl Poller {
         Ok(doubtful)
     }
 
-    async fn ask_for_jobs(
+    pub(super) async fn ask_for_jobs(
         &self,
         narrowed: Value,
         fields: &[&str],
@@ -143,7 +143,7 @@ impl Poller {
         records(PATH, &answer)
     }
 
-    fn decode_jobs(&self, records: &[Box<RawValue>]) -> (Vec<Job>, usize) {
+    pub(super) fn decode_jobs(&self, records: &[Box<RawValue>]) -> (Vec<Job>, usize) {
         let rows: Vec<Job> = records
             .iter()
             .filter_map(|record| map::job(&self.name, record).ok())
@@ -152,9 +152,24 @@ impl Poller {
         (rows, malformed)
     }
 
-    fn commit_jobs(&self, rows: Vec<Job>) {
-        self.hub
-            .commit(rows.into_iter().map(|row| Change::Upsert(row.into())));
+    pub(super) fn commit_jobs(&self, rows: Vec<Job>) {
+        if rows.iter().any(|row| row.phase == Phase::Stopping) {
+            self.hurry();
+        }
+        // Two looks may overlap: what has ended does not go on, and an answer that says so was late.
+        let late = |table: &Table, row: &Job| {
+            let before = table.get(&row.key).and_then(|before| before.as_job());
+            before.is_some_and(|before| {
+                before.phase.is_over()
+                    && !row.phase.is_over()
+                    && before.submitted_at == row.submitted_at
+            })
+        };
+        self.hub.commit_with(|table| {
+            let news = rows.into_iter().filter(|row| !late(table, row));
+            news.map(|row| Change::Upsert(row.into()))
+                .collect::<Vec<_>>()
+        });
     }
 
     /// Lets go of the oldest finished jobs beyond the number that is kept.

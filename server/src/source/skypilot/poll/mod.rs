@@ -6,6 +6,7 @@
 
 mod board;
 mod clusters;
+mod escort;
 mod focus;
 mod health;
 mod infra;
@@ -124,6 +125,8 @@ pub(super) struct Poller {
     people: Mutex<people::People>,
     job_fields: std::sync::atomic::AtomicBool,
     health_wake: Notify,
+    /// Until when managed jobs are followed closely.
+    hurry: watch::Sender<Option<Instant>>,
 }
 
 impl Poller {
@@ -149,6 +152,7 @@ impl Poller {
             people: Mutex::default(),
             job_fields: std::sync::atomic::AtomicBool::new(true),
             health_wake: Notify::new(),
+            hurry: watch::Sender::new(None),
         }
     }
 
@@ -242,6 +246,7 @@ impl Poller {
         tasks.spawn(self.clone().health());
         tasks.spawn(self.clone().focused());
         tasks.spawn(self.clone().census());
+        tasks.spawn(self.clone().escort());
         for list in List::ALL {
             tasks.spawn(self.clone().watch(list));
         }

@@ -21,6 +21,8 @@ pub struct Pace {
     pub slow: Duration,
     /// Between two looks at what somebody has in front of him, at least.
     pub focus: Duration,
+    /// How long managed jobs are followed closely after a sign that some are being cancelled.
+    pub hurry: Duration,
     /// Between two probes of the server's health.
     pub health: Duration,
     /// The least time between two looks at one list, however often it is asked for.
@@ -46,6 +48,7 @@ impl Default for Pace {
             serve: Duration::from_secs(10),
             slow: Duration::from_secs(30),
             focus: Duration::from_secs(4),
+            hurry: Duration::from_secs(40),
             health: Duration::from_secs(10),
             gap: Duration::from_millis(500),
             unwatched: 10,

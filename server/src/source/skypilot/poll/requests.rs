@@ -117,6 +117,9 @@ impl Poller {
         self.board.read(Kind::Request, None);
         self.drop_old_requests(now);
         for record in ended {
+            if record.verb() == "jobs.cancel" {
+                self.hurry();
+            }
             self.concern(map::concerns(&record), record.cluster_name.as_deref());
         }
         Ok(Look::Done)
