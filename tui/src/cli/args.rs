@@ -243,7 +243,7 @@ pub struct Owners {
 #[derive(Clone, Debug, Default, Args)]
 pub struct Narrow {
     /// Only rows that match: words, `field:value`, `gpus>=8`, `age<2h`, `-term`.
-    #[arg(short, long, value_name = "QUERY")]
+    #[arg(short, long, value_name = "QUERY", allow_hyphen_values = true)]
     pub query: Option<String>,
     /// Whose.
     #[command(flatten)]
@@ -304,7 +304,7 @@ pub struct Change {
     #[arg(value_name = "TARGET")]
     pub targets: Vec<String>,
     /// Everything that matches.
-    #[arg(short, long, value_name = "QUERY")]
+    #[arg(short, long, value_name = "QUERY", allow_hyphen_values = true)]
     pub query: Option<String>,
     /// Whose.
     #[command(flatten)]
@@ -425,6 +425,13 @@ mod tests {
             let cli = Cli::try_parse_from(line).unwrap();
             assert_eq!(cli.global.endpoint.as_deref(), Some("http://h:1"));
         }
+    }
+
+    #[test]
+    fn a_query_may_begin_with_a_negation() {
+        let cli = Cli::try_parse_from(["skytower", "jobs", "-q", "-status:succeeded"]).unwrap();
+        let (_, list) = cli.command.as_ref().and_then(Command::list).unwrap();
+        assert_eq!(list.narrow.query.as_deref(), Some("-status:succeeded"));
     }
 
     #[test]
