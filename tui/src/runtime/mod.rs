@@ -106,8 +106,11 @@ pub async fn run(client: Client, options: Options) -> io::Result<Exit> {
                         Effect::Copy(text) => {
                             let in_tmux = std::env::var_os("TMUX").is_some();
                             screen.write(&term::clipboard(&text, in_tmux))?;
-                            let line = text.lines().next().unwrap_or_default();
-                            let said = Msg::Said(Ok(format!("copied: {line}").into()));
+                            let said = match text.lines().count() {
+                                0 | 1 => format!("copied: {text}"),
+                                lines => format!("copied {lines} lines"),
+                            };
+                            let said = Msg::Said(Ok(said.into()));
                             app::update(&mut model, now, said);
                         }
                         effect => executor.execute(effect),

@@ -4,7 +4,7 @@ use skytower_api_client::Kind;
 use skytower_api_client::action::{ActionOptions, actions_of};
 
 use super::navigation::{escape, history, open, open_log, other_tab, up, visit};
-use super::{Effects, picks, reading, rows};
+use super::{Effects, picks, reading, rows, typing};
 use crate::app::SCREENS;
 use crate::app::act::{command_why_not, copy_name, other_log};
 use crate::app::model::{Model, Overlay, Page, Severity};
@@ -39,14 +39,7 @@ pub(super) fn run(model: &mut Model, command: Command) -> Effects {
             let picker = picks::owners(model);
             model.overlays.push(Overlay::Pick(picker));
         }
-        C::Filter => {
-            let before = match (model.text_view(), model.list()) {
-                (Some(view), _) => view.search.clone(),
-                (None, Some(list)) => list.filter.clone(),
-                (None, None) => return Vec::new(),
-            };
-            model.typing = Some(before);
-        }
+        C::Filter => typing::begin(model),
         C::HistoryBack | C::HistoryForward | C::HistoryLast => return history(model, command),
         C::Refresh => return refresh(model),
         C::Screen(number) => {
@@ -88,6 +81,7 @@ pub(super) fn run(model: &mut Model, command: Command) -> Effects {
         }
         C::OnlyMatches | C::Follow | C::Wrap => reading::switch(model, command),
         C::Save => return reading::save(model),
+        C::CopyText => return reading::copy(model),
         C::Fold
         | C::FoldAll
         | C::Mark

@@ -1,8 +1,11 @@
 //! The mouse: the wheel scrolls, a click goes where it points.
 
+use ratatui::layout::Position;
+
 use super::Effects;
 use super::command::run;
 use super::navigation::visit;
+use super::overlay;
 use super::reading::scroll;
 use super::rows::sort_by;
 use crate::app::geometry;
@@ -43,7 +46,7 @@ pub(crate) fn mouse(model: &mut Model, mouse: Mouse) -> Effects {
         }
         Mouse::Click(x, y) => {
             if !model.overlays.is_empty() {
-                return Vec::new();
+                return overlay::click(model, Position::new(x, y));
             }
             if y == 1 {
                 let heading = geometry::headings(model).into_iter().find(|it| {

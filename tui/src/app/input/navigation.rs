@@ -18,11 +18,10 @@ use crate::keys::Command;
 
 pub(super) fn escape(model: &mut Model) -> Effects {
     if let Some(view) = model.text_view_mut()
-        && (view.only || !view.search.is_empty())
+        && (view.only || !view.search().is_empty())
     {
         view.only = false;
-        view.search.clear();
-        view.found = None;
+        view.look_for(String::new());
         return Vec::new();
     }
     if let Some(list) = model.list_mut() {

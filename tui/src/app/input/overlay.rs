@@ -1,4 +1,6 @@
-//! Keys in front of the page: help, pickers, the question before harm, results.
+//! Keys and clicks in front of the page: help, pickers, the question before harm, results.
+
+use ratatui::layout::Position;
 
 use super::Effects;
 use super::acting::{start, submit};
@@ -7,6 +9,9 @@ use super::navigation::visit;
 use super::picks::{AUTOSTOP, autostop_items};
 use super::rows::set_scope;
 use crate::app::confirm::Answer;
+use crate::app::dialog::{
+    centred, confirm_area, confirm_buttons, confirm_room, pick_area, pick_window,
+};
 use crate::app::model::{Model, Overlay, Page, Severity};
 use crate::app::msg::Effect;
 use crate::app::pick::{Choice, Picked};
@@ -55,32 +60,84 @@ pub(super) fn key(model: &mut Model, chord: Chord) -> Effects {
             }
             Vec::new()
         }
-        Overlay::Confirm(confirm) => match confirm.key(chord) {
-            Answer::Open => Vec::new(),
-            Answer::Keep => {
-                model.overlays.pop();
-                model.say(Severity::Info, "nothing was done");
-                Vec::new()
-            }
-            Answer::Copy => vec![Effect::Copy(confirm.plan.sky(false).join("\n"))],
-            Answer::Go(only_mine) => {
-                let Some(Overlay::Confirm(confirm)) = model.overlays.pop() else {
-                    return Vec::new();
-                };
-                submit(model, &confirm.plan, only_mine)
-            }
-        },
+        Overlay::Confirm(confirm) => {
+            let answer = confirm.key(chord);
+            answered(model, answer)
+        }
         Overlay::Pick(picker) => {
-            if picker.title == AUTOSTOP {
-                let picked = picker.key(chord);
-                if picked == Picked::Open {
-                    let typed = picker.typed.clone();
-                    picker.items = autostop_items(&typed);
-                }
-                return picked_one(model, picked);
-            }
             let picked = picker.key(chord);
+            if picked == Picked::Open && picker.title == AUTOSTOP {
+                picker.items = autostop_items(&picker.typed);
+            }
             picked_one(model, picked)
+        }
+    }
+}
+
+fn answered(model: &mut Model, answer: Answer) -> Effects {
+    match answer {
+        Answer::Open => Vec::new(),
+        Answer::Keep => {
+            model.overlays.pop();
+            model.say(Severity::Info, "nothing was done");
+            Vec::new()
+        }
+        Answer::Copy => match model.overlays.last() {
+            Some(Overlay::Confirm(confirm)) => {
+                vec![Effect::Copy(confirm.plan.sky(false).join("\n"))]
+            }
+            _ => Vec::new(),
+        },
+        Answer::Go(only_mine) => {
+            let Some(Overlay::Confirm(confirm)) = model.overlays.pop() else {
+                return Vec::new();
+            };
+            submit(model, &confirm.plan, only_mine)
+        }
+    }
+}
+
+/// A click in front of the page: on an entry or a button; beside a box that asks nothing closes it.
+pub(super) fn click(model: &mut Model, at: Position) -> Effects {
+    let (size, ascii) = (model.size, model.options.theme.ascii);
+    let Some(overlay) = model.overlays.last_mut() else {
+        return Vec::new();
+    };
+    match overlay {
+        Overlay::Help { .. } => Vec::new(),
+        Overlay::Results { key, .. } => {
+            let rows = model.table.get(key).and_then(|row| row.as_request());
+            let rows = rows.map_or(0, |request| request.results.len() as u16);
+            if !centred(size, rows + 2).contains(at) {
+                model.overlays.pop();
+            }
+            Vec::new()
+        }
+        Overlay::Confirm(confirm) => {
+            let lines = confirm.lines(confirm_room(size), ascii).len();
+            let buttons = confirm_buttons(confirm_area(size, confirm, lines), confirm);
+            let Some((button, ..)) = buttons.iter().find(|(_, place, _)| place.contains(at)) else {
+                return Vec::new();
+            };
+            let answer = confirm.click(*button);
+            answered(model, answer)
+        }
+        Overlay::Pick(picker) => {
+            let area = pick_area(size, picker);
+            if !area.contains(at) {
+                model.overlays.pop();
+                return Vec::new();
+            }
+            let (top, height) = pick_window(area, picker);
+            // The first row within the box is what is typed.
+            let Some(row) = at.y.checked_sub(area.y + 2).map(usize::from) else {
+                return Vec::new();
+            };
+            if row >= height || top + row >= picker.fitting().len() {
+                return Vec::new();
+            }
+            picker.at = top + row;
+            key(model, Chord::plain(Code::Enter))
         }
     }
 }
