@@ -205,7 +205,8 @@ impl LogView {
 
     /// Does the line hold the search.
     pub fn matches(&self, at: usize) -> bool {
-        self.matching.binary_search(&at).is_ok() || self.open_match() == Some(at)
+        self.matching.binary_search(&at).is_ok()
+            || (at + 1 == self.len() && self.open_match().is_some())
     }
 
     /// Does the line look like an error.

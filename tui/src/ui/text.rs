@@ -211,16 +211,24 @@ pub(super) fn head(model: &Model, pen: &mut Pen<'_>, y: u16) -> Option<Position>
     pen.clear(Rect::new(0, y, pen.width(), 1));
     let view = model.text_view();
     let search = typed(model);
-    let words = view.map_or_else(Vec::new, |view| standing(model, view));
-    // What there is no room for is left out from the front; what was typed has a third at least.
-    let most = usize::from(pen.width())
-        .saturating_sub(width(search).max(20).min(usize::from(pen.width()) / 3) + 5);
+    let mut words = view.map_or_else(Vec::new, |view| standing(model, view));
     let separator = pen.theme.pick(" · ", " - ");
-    let mut skip = 0;
-    while skip < words.len() && width(&words[skip..].join(separator)) > most {
-        skip += 1;
+    // What was typed has its room; what is said beside goes by its weight.
+    let least = if model.typing.is_some() { 20 } else { 0 };
+    let most = usize::from(pen.width());
+    let typed = width(search).clamp(least, (most / 3).max(least)) + 5;
+    let most = most.saturating_sub(typed);
+    let taken = |words: &[(u8, String)]| {
+        let parts: usize = words.iter().map(|(_, word)| width(word) + 3).sum();
+        parts.saturating_sub(3)
+    };
+    while taken(&words) > most
+        && let Some(lightest) = words.iter().map(|(weight, _)| *weight).min()
+    {
+        words.retain(|(weight, _)| *weight > lightest);
     }
-    let right = pen.right(y, 1, &words[skip..].join(separator), Tone::Dim);
+    let words: Vec<String> = words.into_iter().map(|(_, word)| word).collect();
+    let right = pen.right(y, 1, &words.join(separator), Tone::Dim);
     if model.typing.is_none() && search.is_empty() {
         pen.put(1, y, "/ searches", Tone::Dim);
         return None;
@@ -231,26 +239,24 @@ pub(super) fn head(model: &Model, pen: &mut Pen<'_>, y: u16) -> Option<Position>
     at.map(|at| Position::new(line.column(search, at), y))
 }
 
-/// How much there is of a text, and what of it is seen.
-fn standing(model: &Model, view: &LogView) -> Vec<String> {
+/// How much there is of a text, and what of it is seen; each with its weight.
+fn standing(model: &Model, view: &LogView) -> Vec<(u8, String)> {
     let mut words = Vec::new();
     let is_log = matches!(model.page, Page::Log(..));
     if view.forgotten() > 0 {
-        words.push(format!(
-            "the first {} forgotten",
-            human::count(view.forgotten(), "line")
-        ));
+        let forgotten = human::count(view.forgotten(), "line");
+        words.push((3, format!("the first {forgotten} forgotten")));
     }
-    words.push(human::count(view.len(), "line"));
+    words.push((5, human::count(view.len(), "line")));
     if view.needle().is_some() {
         let only = if view.only { ", others hidden" } else { "" };
         let literal = view.wrong().map_or("", |_| " (as words)");
-        words.push(format!("{} matching{literal}{only}", view.count()));
+        words.push((6, format!("{} matching{literal}{only}", view.count())));
     }
     if view.wrap {
-        words.push("wrapped".to_owned());
+        words.push((1, "wrapped".to_owned()));
     } else if view.left > 0 {
-        words.push(format!("from column {}", view.left + 1));
+        words.push((2, format!("from column {}", view.left + 1)));
     }
     let below = view.below(text_room(model));
     if is_log || below > 0 {
@@ -263,10 +269,10 @@ fn standing(model: &Model, view: &LogView) -> Vec<String> {
             LogState::Failed(..) => "broken off",
         };
         if below > 0 {
-            words.push(format!("{below} below"));
+            words.push((4, format!("{below} below")));
         }
         if !state.is_empty() {
-            words.push(state.to_owned());
+            words.push((7, state.to_owned()));
         }
     }
     words
