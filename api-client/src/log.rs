@@ -293,6 +293,11 @@ impl LogBuffer {
         })
     }
 
+    /// The last line is still being written: it may yet grow, or be folded by a `\r`.
+    pub fn is_open(&self) -> bool {
+        !self.open.text.is_empty()
+    }
+
     /// The lines from `from` on: for drawing, ask only for what fits.
     pub fn lines_from(&self, from: usize) -> impl Iterator<Item = &Line> {
         (from..self.len()).filter_map(|index| self.get(index))
@@ -307,23 +312,6 @@ impl LogBuffer {
     /// Bytes held, about.
     pub fn bytes(&self) -> usize {
         self.bytes + self.open.cost()
-    }
-
-    /// The indices of the lines that match.
-    pub fn search(&self, search: &Search) -> Vec<usize> {
-        (0..self.len())
-            .filter(|index| {
-                self.get(*index)
-                    .is_some_and(|line| search.matches(line.text()))
-            })
-            .collect()
-    }
-
-    /// The indices of the lines that look like errors.
-    pub fn errors(&self) -> Vec<usize> {
-        (0..self.len())
-            .filter(|index| self.get(*index).is_some_and(Line::is_error))
-            .collect()
     }
 
     fn next(&mut self, c: char) {
@@ -390,6 +378,24 @@ impl LogBuffer {
 pub struct Search(Regex);
 
 impl Search {
+    /// Looks for what somebody typed: words, or a regular expression after `~`, as in filters. When
+    /// that cannot be read, it looks for its words, and says what is wrong.
+    pub fn typed(text: &str) -> (Option<Self>, Option<String>) {
+        let Some(pattern) = text.strip_prefix('~') else {
+            return (Self::words(text).ok(), None);
+        };
+        match Self::pattern(pattern) {
+            Ok(search) => (Some(search), None),
+            Err(error) => {
+                // The first lines draw the pattern and point into it; the last one has the reason.
+                let reason = error.to_string();
+                let reason = reason.lines().last().unwrap_or_default();
+                let reason = reason.trim().trim_start_matches("error: ").to_owned();
+                (Self::words(pattern).ok(), Some(reason))
+            }
+        }
+    }
+
     /// Looks for the words themselves; case matters only when a capital is among them.
     pub fn words(words: &str) -> Result<Self, regex::Error> {
         Self::pattern(&regex::escape(words))
@@ -507,12 +513,23 @@ mod tests {
 
     #[test]
     fn searching_heeds_capitals_only_when_there_are_some() {
-        let log = buffer("Loss 1\nloss 2\na.b\n");
-        assert_eq!(log.search(&Search::words("loss").unwrap()), [0, 1]);
-        assert_eq!(log.search(&Search::words("Loss").unwrap()), [0]);
-        assert_eq!(log.search(&Search::words("a.").unwrap()), [2]);
-        assert_eq!(log.search(&Search::pattern("loss [12]").unwrap()), [0, 1]);
-        assert!(Search::pattern("(").is_err());
+        let found = |typed: &str| {
+            let search = Search::typed(typed).0.unwrap();
+            let lines = ["Loss 1", "loss 2", "a.b", "(x"];
+            lines.map(|line| search.matches(line))
+        };
+        assert_eq!(found("loss"), [true, true, false, false]);
+        assert_eq!(found("Loss"), [true, false, false, false]);
+        assert_eq!(found("a."), [false, false, true, false]);
+        assert_eq!(found("~loss [12]"), [true, true, false, false]);
+        assert_eq!(found("~a."), [false, false, true, false]);
+    }
+
+    #[test]
+    fn what_is_no_regular_expression_is_looked_for_as_words() {
+        let (search, wrong) = Search::typed("~(x");
+        assert!(search.unwrap().matches("a (x b"));
+        assert_eq!(wrong.as_deref(), Some("unclosed group"));
     }
 
     proptest! {

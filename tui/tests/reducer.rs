@@ -5,7 +5,7 @@ mod sample;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use sample::{NOW, feed, job, live, press, rows, screen, type_in};
+use sample::{NOW, feed, job, live, press, rows, screen, type_in, write_log};
 use skytower::app::{Effect, Mouse, Msg, Overlay, settle, update};
 use skytower_api_client::feed::{FeedEvent, Link};
 use skytower_api_client::wire::{Change, ServerMessage};
@@ -78,6 +78,13 @@ const KEYS: &[&str] = &[
     "right",
     "ctrl-s",
     "ctrl-w",
+    "home",
+    "end",
+    "delete",
+    "ctrl-e",
+    "~",
+    "p",
+    "(",
 ];
 
 proptest! {
@@ -91,6 +98,9 @@ proptest! {
         let mut model = live(size, rows());
         for (key, x, y) in keys {
             press(&mut model, KEYS[key]);
+            if x % 5 == 0 {
+                write_log(&mut model, "\u{1b}[31mstep\u{1b}[0m 日本語 1%\r2%\nerror: a line that is long ");
+            }
             if x % 7 == 0 {
                 update(&mut model, NOW, Msg::Mouse(Mouse::Click(x, y)));
             }

@@ -218,7 +218,9 @@ pub(crate) fn command_why_not(model: &Model, command: crate::keys::Command) -> O
             Some("there is no page to go forward to".to_owned())
         }
         C::NextMatch | C::PreviousMatch | C::OnlyMatches
-            if model.text_view().is_some_and(|view| view.search.is_empty()) =>
+            if model
+                .text_view()
+                .is_some_and(|view| view.search().is_empty()) =>
         {
             Some("nothing is searched for: / starts a search".to_owned())
         }

@@ -1,7 +1,13 @@
 //! The question before harm. The button that does nothing has the focus until somebody moves it.
 
-use super::act::Plan;
+use skytower_api_client::column::{Align, Cut};
+use skytower_api_client::human;
+
+use super::act::{Plan, called};
+use super::input::action_noun;
 use crate::keys::{Chord, Code};
+use crate::text::{cut, fit, width, wrap};
+use crate::theme::Tone;
 
 /// A button of the dialog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +75,125 @@ impl Confirm {
         self.plan
             .must_type()
             .is_none_or(|count| self.typed == count.to_string())
+    }
+
+    /// What would be done, in a word: `Cancel`.
+    pub(crate) fn verb(&self) -> &'static str {
+        let title = self.plan.action.title;
+        let noun = action_noun(self.plan.action);
+        title
+            .strip_suffix(noun)
+            .map_or(title, |verb| verb.trim_end())
+    }
+
+    /// What stands on a button.
+    pub(crate) fn label(&self, button: Button) -> String {
+        let (verb, count) = (self.verb(), self.plan.count());
+        match button {
+            Button::Keep if count == 0 => " Close ".to_owned(),
+            Button::Keep => " Keep ".to_owned(),
+            Button::OnlyMine => format!(" Only mine ({}) ", self.plan.mine.len()),
+            Button::Go if count == 1 => format!(" {verb} "),
+            Button::Go => format!(" {verb} {count} "),
+        }
+    }
+
+    /// Rows below the text: the buttons, and what has to be typed.
+    pub(crate) fn rows_below(&self) -> u16 {
+        if self.plan.must_type().is_some() {
+            3
+        } else {
+            1
+        }
+    }
+
+    /// What would happen to which of whose, what is left alone, and the commands that do the same.
+    pub(crate) fn lines(&self, room: usize, ascii: bool) -> Vec<(String, Tone)> {
+        let plan = &self.plan;
+        let mut lines: Vec<(String, Tone)> = vec![(String::new(), Tone::Plain)];
+        // By owner: how many, which.
+        let mut groups: Vec<(String, Vec<String>, bool)> = Vec::new();
+        if !plan.mine.is_empty() {
+            let names = plan.mine.iter().map(|row| called(row)).collect();
+            groups.push(("yours".to_owned(), names, true));
+        }
+        for (row, owner) in &plan.others {
+            match groups
+                .iter_mut()
+                .find(|(name, _, mine)| !mine && name == owner.as_str())
+            {
+                Some((_, names, _)) => names.push(called(row)),
+                None => groups.push((owner.to_string(), vec![called(row)], false)),
+            }
+        }
+        let owners = groups
+            .iter()
+            .map(|(name, ..)| width(name))
+            .max()
+            .unwrap_or(0)
+            .min(16);
+        for (owner, names, mine) in &groups {
+            let owner = fit(owner, owners, Align::Left, Cut::End, ascii);
+            let front = format!("{:>4}  {owner}  ", names.len());
+            let rest = cut(
+                &names.join(", "),
+                room.saturating_sub(width(&front)),
+                Cut::End,
+                ascii,
+            );
+            lines.push((
+                format!("{front}{rest}"),
+                if *mine { Tone::Plain } else { Tone::Title },
+            ));
+        }
+        if !plan.others.is_empty() {
+            lines.push((String::new(), Tone::Plain));
+            let text = format!("! {} of {} not yours", plan.others.len(), plan.count());
+            lines.push((text, Tone::Warn));
+        }
+        for (row, reason) in plan.refused.iter().take(5) {
+            let text = format!(
+                "{} left alone: {}: {reason}",
+                if ascii { "x" } else { "✗" },
+                called(row)
+            );
+            for piece in wrap(&text, room) {
+                lines.push((piece, Tone::Dim));
+            }
+        }
+        if plan.refused.len() > 5 {
+            lines.push((
+                format!("  and {} more left alone", plan.refused.len() - 5),
+                Tone::Dim,
+            ));
+        }
+        if plan.hidden > 0 {
+            let text = format!(
+                "{} that the filter hides: left alone",
+                human::count(plan.hidden, "marked row")
+            );
+            lines.push((text, Tone::Dim));
+        }
+        if plan.count() > 0 {
+            lines.push((String::new(), Tone::Plain));
+            for piece in wrap(plan.action.doc, room) {
+                lines.push((piece, Tone::Dim));
+            }
+            for command in plan.sky(false).into_iter().take(2) {
+                lines.push((
+                    cut(&format!("$ {command}"), room, Cut::End, ascii),
+                    Tone::Dim,
+                ));
+            }
+        }
+        lines.push((String::new(), Tone::Plain));
+        lines
+    }
+
+    /// A button was clicked.
+    pub(crate) fn click(&mut self, button: Button) -> Answer {
+        self.focus = button;
+        self.key(Chord::plain(Code::Enter))
     }
 
     pub(crate) fn key(&mut self, chord: Chord) -> Answer {

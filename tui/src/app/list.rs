@@ -82,6 +82,8 @@ pub struct List {
     pub query: Query,
     /// What is wrong with the filter as it is typed.
     pub error: Option<QueryError>,
+    /// Filters typed before, the newest last.
+    pub past: Vec<String>,
     /// Only what failed or limps.
     pub faults: bool,
     /// The column it is sorted by, and whether that descends.
@@ -123,6 +125,7 @@ impl List {
             filter: String::new(),
             query: Query::default(),
             error: None,
+            past: Vec::new(),
             faults: false,
             sort: default_sort(kind),
             cursor: None,
@@ -291,7 +294,8 @@ impl List {
         self.go(self.at);
     }
 
-    fn belongs(&self, row: &Entity) -> bool {
+    /// Is a row one of the parent's.
+    pub(crate) fn belongs(&self, row: &Entity) -> bool {
         let Some(parent) = &self.parent else {
             return true;
         };

@@ -5,6 +5,7 @@
 
 mod act;
 mod confirm;
+mod dialog;
 mod geometry;
 mod input;
 mod list;
@@ -12,20 +13,27 @@ mod log;
 mod model;
 mod msg;
 mod pick;
+mod reading;
+mod typing;
 mod update;
 
 pub use act::{Plan, why_not};
 pub(crate) use act::{called, command_why_not};
 pub use confirm::{Button, Confirm};
+pub(crate) use dialog::{
+    centred, confirm_area, confirm_buttons, confirm_room, inner, pick_area, pick_window,
+};
 pub(crate) use geometry::{body, chrome as chrome_rows, fact_rows, flow, headings};
 pub use geometry::{detail_facts, list_area, preview_area, tabs_of};
 pub(crate) use input::action_noun;
 pub(crate) use list::value as cell_value;
 pub use list::{Fold, Line, List, Scope};
-pub use log::{LogState, LogView};
+pub use log::{LogState, LogView, Place, Room, Row};
 pub use model::{Message, Model, Options, Overlay, Page, Severity, Tab};
 pub use msg::{Effect, LogEvent, Mouse, Msg};
 pub use pick::{Choice, Item, Picker};
+pub(crate) use reading::{last_events, text_area, text_room};
+pub use typing::{Completion, Typing};
 pub use update::{settle, update};
 pub(crate) use update::{sort_title, sources};
 

@@ -14,6 +14,7 @@ use super::confirm::Confirm;
 use super::list::{List, Scope, job_row};
 use super::log::LogView;
 use super::pick::Picker;
+use super::typing::Typing;
 use crate::keys;
 use crate::theme::Theme;
 
@@ -137,8 +138,8 @@ pub struct Model {
     pub forward: Vec<Page>,
     /// In front of the page, the last one on top.
     pub overlays: Vec<Overlay>,
-    /// A filter or search is being typed; holds what it was before.
-    pub typing: Option<String>,
+    /// A filter or search is being typed.
+    pub typing: Option<Typing>,
     /// Whose things are shown.
     pub scope: Scope,
     /// The preview is wanted.

@@ -84,7 +84,7 @@ pub fn settle(model: &mut Model) -> Option<i64> {
             .count();
         model.counts.insert(kind, count);
     }
-    if input::ensure_list(model).is_none() {
+    if model.list_mut().is_none() {
         return tick_of_chrome(model);
     }
     let (height, room) = (geometry::list_height(model), geometry::columns_room(model));

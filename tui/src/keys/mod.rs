@@ -127,6 +127,8 @@ pub enum Command {
     Wrap,
     /// Save the text to a file.
     Save,
+    /// Copy the lines on the screen.
+    CopyText,
     /// Half a page up.
     HalfUp,
     /// Half a page down.
@@ -239,6 +241,7 @@ pub const BINDINGS: &[Binding] = &[
     bind(&["s"], LOG, Command::Follow, Some("follow"), Group::See, "Follows the end of the log, or stays where it is."),
     bind(&["w"], TEXTS, Command::Wrap, Some("wrap"), Group::See, "Wraps long lines, or cuts them."),
     bind(&["ctrl-s"], TEXTS, Command::Save, Some("save"), Group::See, "Saves the whole text to a file in the working folder."),
+    bind(&["c"], TEXTS, Command::CopyText, Some("copy"), Group::See, "Copies the lines on the screen to the clipboard."),
     bind(&["x"], ROWS, Command::Menu, Some("menu"), Group::Act, "Shows every action for this row, and why one is not possible."),
     bind(&["space"], LIST, Command::Mark, Some("mark"), Group::Select, "Marks the row (or takes the mark away) and goes on to the next."),
     bind(&["v", "ctrl-space"], LIST, Command::MarkRange, None, Group::Select, "Marks everything from the nearest mark to here."),
@@ -249,7 +252,8 @@ pub const BINDINGS: &[Binding] = &[
     bind(&["w"], LIST, Command::ThisOwner, None, Group::Narrow, "Shows only what belongs to this row's owner, and everybody's again."),
     bind(&["@"], LIST, Command::PickOwner, Some("owner"), Group::Narrow, "Picks an owner from a list with counts."),
     bind(&["!"], LIST, Command::Faults, None, Group::Narrow, "Shows only what failed or limps, and everything again."),
-    bind(&["/"], EVERYWHERE, Command::Filter, Some("filter"), Group::Narrow, "Filters the list as you type, or searches the text."),
+    bind(&["/"], ROWS, Command::Filter, Some("filter"), Group::Narrow, "Filters the list as you type; Tab completes fields and values."),
+    bind(&["/"], TEXTS, Command::Filter, Some("search"), Group::Narrow, "Searches for words, or after ~ for a regular expression."),
     bind(&["shift-left"], LIST, Command::SortLeft, None, Group::Narrow, "Sorts by the column to the left."),
     bind(&["shift-right"], LIST, Command::SortRight, None, Group::Narrow, "Sorts by the column to the right."),
     bind(&["O"], LIST, Command::SortReverse, None, Group::Narrow, "Sorts the other way round."),

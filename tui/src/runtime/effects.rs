@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use skytower_api_client::Text;
 use skytower_api_client::feed::FeedHandle;
 use skytower_api_client::rest::{Client, LogQuery};
+use skytower_api_client::{Text, human};
 use tokio::sync::mpsc::Sender;
 use tokio::task::AbortHandle;
 
@@ -136,6 +136,8 @@ async fn save(name: &str, text: &str) -> Result<Text, Text> {
         let opened = tokio::fs::OpenOptions::new()
             .write(true)
             .create_new(true)
+            // Logs hold what only their owner should read: tokens, data.
+            .mode(0o600)
             .open(&path)
             .await;
         let result = match opened {
@@ -147,7 +149,11 @@ async fn save(name: &str, text: &str) -> Result<Text, Text> {
             },
         };
         return match result {
-            Ok(()) => Ok(format!("saved to {}", path.display()).into()),
+            Ok(()) => {
+                let whole = std::path::absolute(&path).unwrap_or(path);
+                let lines = human::count(text.lines().count(), "line");
+                Ok(format!("saved {lines} to {}", whole.display()).into())
+            }
             Err(error) => Err(format!("{} could not be written: {error}", path.display()).into()),
         };
     }

@@ -6,8 +6,8 @@ mod effects;
 use std::io;
 use std::time::{Duration, Instant};
 
-use crossterm::event::EventStream;
-use futures_util::{FutureExt as _, StreamExt as _};
+use crossterm::event::{Event, EventStream};
+use futures_util::StreamExt as _;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use skytower_api_client::EpochMs;
@@ -15,6 +15,7 @@ use skytower_api_client::feed::Feed;
 use skytower_api_client::rest::Client;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::app::{self, Effect, Model, Msg, Options};
 use crate::term::{self, Guard, Screen};
@@ -46,7 +47,8 @@ pub async fn run(client: Client, options: Options) -> io::Result<Exit> {
     let (columns, rows) = crossterm::terminal::size()?;
     let mut model = Model::new(options, EpochMs::now(), (columns, rows));
     let mut screen = Screen::new(io::stdout());
-    let mut input = EventStream::new();
+    let mut readers = JoinSet::new();
+    let mut input = read_input(&mut readers);
     let (feed, mut events) = Feed::spawn(client.session().clone(), Vec::new());
     let (replies, mut answers) = mpsc::channel(256);
     let mut executor = Executor::new(client, feed, replies);
@@ -68,7 +70,7 @@ pub async fn run(client: Client, options: Options) -> io::Result<Exit> {
                     return Ok(Exit::Signal(number));
                 }
             }
-            event = input.next() => match event {
+            event = input.recv() => match event {
                 Some(Ok(event)) => inbox.extend(term::message(event)),
                 Some(Err(error)) => return Err(error),
                 // The terminal is gone.
@@ -81,7 +83,7 @@ pub async fn run(client: Client, options: Options) -> io::Result<Exit> {
         // Everything that waits, and everything that comes until the next frame is due.
         loop {
             while inbox.len() < DRAIN {
-                if let Some(Some(Ok(event))) = input.next().now_or_never() {
+                if let Ok(Ok(event)) = input.try_recv() {
                     inbox.extend(term::message(event));
                 } else if let Ok(answer) = answers.try_recv() {
                     inbox.push(answer);
@@ -106,8 +108,11 @@ pub async fn run(client: Client, options: Options) -> io::Result<Exit> {
                         Effect::Copy(text) => {
                             let in_tmux = std::env::var_os("TMUX").is_some();
                             screen.write(&term::clipboard(&text, in_tmux))?;
-                            let line = text.lines().next().unwrap_or_default();
-                            let said = Msg::Said(Ok(format!("copied: {line}").into()));
+                            let said = match text.lines().count() {
+                                0 | 1 => format!("copied: {text}"),
+                                lines => format!("copied {lines} lines"),
+                            };
+                            let said = Msg::Said(Ok(said.into()));
                             app::update(&mut model, now, said);
                         }
                         effect => executor.execute(effect),
@@ -122,7 +127,7 @@ pub async fn run(client: Client, options: Options) -> io::Result<Exit> {
             };
             tokio::select! {
                 biased;
-                Some(Ok(event)) = input.next() => inbox.extend(term::message(event)),
+                Some(Ok(event)) = input.recv() => inbox.extend(term::message(event)),
                 Some(answer) = answers.recv() => inbox.push(answer),
                 Some(event) = events.recv() => inbox.push(Msg::Feed(Box::new(event))),
                 () = tokio::time::sleep(wait) => break,
@@ -139,6 +144,21 @@ pub async fn run(client: Client, options: Options) -> io::Result<Exit> {
         gap = FRAME.max(started.elapsed() * FRAME_SHARE);
         assert!(!panic_after_frame, "{PANIC_VAR} is set");
     }
+}
+
+/// Reads the terminal in a task of its own. The stream remembers whoever asked it first until an
+/// event comes: asked in passing, by the loop that drains what is queued, it would wake nobody.
+fn read_input(readers: &mut JoinSet<()>) -> mpsc::Receiver<io::Result<Event>> {
+    let (sender, input) = mpsc::channel(256);
+    readers.spawn(async move {
+        let mut events = EventStream::new();
+        while let Some(event) = events.next().await {
+            if sender.send(event).await.is_err() {
+                break;
+            }
+        }
+    });
+    input
 }
 
 async fn until(wake: Option<Instant>) {

@@ -1,5 +1,7 @@
 //! Widths: text cut and padded to cells, never in the middle of a character.
 
+use std::ops::Range;
+
 use skytower_api_client::column::{Align, Cut};
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
@@ -23,18 +25,6 @@ pub fn head(text: &str, room: usize) -> &str {
         }
     }
     text
-}
-
-/// What is left of `text` after its first `skip` cells.
-pub fn tail(text: &str, skip: usize) -> &str {
-    let mut used = 0;
-    for (at, cluster) in text.grapheme_indices(true) {
-        if used >= skip {
-            return text.get(at..).unwrap_or_default();
-        }
-        used += cluster.width();
-    }
-    ""
 }
 
 /// As much of the end of `text` as fits into `room` cells.
@@ -108,6 +98,43 @@ pub fn wrap(text: &str, room: usize) -> Vec<String> {
     lines
 }
 
+/// Where a line breaks into rows of at most `room` cells: at spaces where there are some, which
+/// then belong to no row. Everything else stays as it is, the spaces in front too.
+pub fn breaks(text: &str, room: usize) -> Vec<Range<usize>> {
+    let mut rows = Vec::new();
+    let mut from = 0;
+    while let Some(rest) = text.get(from..) {
+        let fits = match head(rest, room).len() {
+            // A character that is wider than the room has a row of its own.
+            0 => rest.graphemes(true).next().map_or(0, str::len),
+            fits => fits,
+        };
+        let next = from + fits;
+        if next >= text.len() {
+            rows.push(from..text.len());
+            break;
+        }
+        let fitting = rest.get(..fits).unwrap_or_default();
+        let space = if rest.as_bytes().get(fits) == Some(&b' ') {
+            Some(fits)
+        } else {
+            let words = |at: &usize| fitting.as_bytes()[..*at].iter().any(|byte| *byte != b' ');
+            fitting.rfind(' ').filter(words)
+        };
+        let Some(at) = space else {
+            rows.push(from..next);
+            from = next;
+            continue;
+        };
+        rows.push(from..from + at);
+        from += at + 1;
+        if from == text.len() {
+            break;
+        }
+    }
+    rows
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,7 +153,33 @@ mod tests {
         assert_eq!(wrap("abcdefgh", 3), ["abc", "def", "gh"]);
     }
 
+    fn rows(text: &str, room: usize) -> Vec<&str> {
+        breaks(text, room)
+            .into_iter()
+            .map(|row| &text[row])
+            .collect()
+    }
+
+    #[test]
+    fn rows_keep_what_the_line_has() {
+        assert_eq!(rows("", 5), [""]);
+        assert_eq!(rows("    in front", 8), ["    in", "front"]);
+        assert_eq!(rows("one two three", 7), ["one two", "three"]);
+        assert_eq!(rows("abcdefgh ij", 3), ["abc", "def", "gh", "ij"]);
+        assert_eq!(rows("日本語", 4), ["日本", "語"]);
+        assert_eq!(rows("日本", 1), ["日", "本"]);
+        assert_eq!(rows("ab ", 2), ["ab"]);
+    }
+
     proptest! {
+        #[test]
+        fn rows_fit_and_lose_only_spaces(text in "[a-c 日e\u{301}]{0,40}", room in 2usize..12) {
+            let rows = rows(&text, room);
+            prop_assert!(rows.iter().all(|row| width(row) <= room));
+            let without = |text: &str| text.replace(' ', "");
+            prop_assert_eq!(without(&rows.concat()), without(&text));
+        }
+
         #[test]
         fn a_cell_is_never_wider_than_its_room(text in "\\PC{0,30}", room in 0usize..20, middle: bool, right: bool) {
             let how = if middle { Cut::Middle } else { Cut::End };

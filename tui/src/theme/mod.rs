@@ -1,8 +1,12 @@
 //! Meaning to style. The terminal's own sixteen colours, so that it works on light and dark; no
 //! state is told by colour alone.
 
+mod log;
+
 use ratatui::style::{Color, Modifier, Style};
 use skytower_api_client::Phase;
+
+pub use log::Depth;
 
 /// How the terminal is drawn on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,6 +15,8 @@ pub struct Theme {
     pub mono: bool,
     /// No characters beyond ASCII of our own.
     pub ascii: bool,
+    /// How many colours it has.
+    pub depth: Depth,
 }
 
 /// What something means on the screen.
@@ -41,7 +47,8 @@ pub enum Tone {
 }
 
 impl Theme {
-    /// From the environment: `NO_COLOR`, `SKYTOWER_ASCII`, and the character set of the locale.
+    /// From the environment: `NO_COLOR`, `SKYTOWER_ASCII`, the character set of the locale, and the
+    /// number of colours.
     pub fn from_env(var: impl Fn(&str) -> Option<String>) -> Self {
         let set = |name: &str| var(name).filter(|value| !value.is_empty());
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
@@ -59,6 +66,7 @@ impl Theme {
         Self {
             mono: set("NO_COLOR").is_some() || set("TERM").as_deref() == Some("dumb"),
             ascii,
+            depth: Depth::from_env(var),
         }
     }
 
@@ -132,6 +140,9 @@ mod tests {
         assert!(theme(&[("LANG", "C.utf8"), ("SKYTOWER_ASCII", "1")]).ascii);
         assert!(!theme(&[("SKYTOWER_ASCII", "0")]).ascii);
         assert!(theme(&[("NO_COLOR", "1")]).mono);
+        assert_eq!(theme(&[("TERM", "xterm-256color")]).depth, Depth::Indexed);
+        assert_eq!(theme(&[("COLORTERM", "truecolor")]).depth, Depth::Full);
+        assert_eq!(theme(&[("TERM", "linux")]).depth, Depth::Sixteen);
         assert!(!theme(&[("NO_COLOR", "")]).mono);
     }
 
@@ -139,7 +150,7 @@ mod tests {
     fn without_colour_nothing_is_coloured() {
         let theme = Theme {
             mono: true,
-            ascii: false,
+            ..Theme::default()
         };
         for phase in Phase::ALL {
             assert_eq!(theme.phase(*phase).fg, None);

@@ -196,6 +196,7 @@ pub(super) fn third(model: &Model, pen: &mut Pen<'_>) -> Option<Position> {
     };
     if let Link::Lost { reason, .. } = &model.link
         && model.ready
+        && model.typing.is_none()
     {
         let as_of = model.heard.map_or_else(
             || "the last state".to_owned(),
@@ -207,7 +208,7 @@ pub(super) fn third(model: &Model, pen: &mut Pen<'_>) -> Option<Position> {
         return None;
     }
     let typed = match (model.text_view(), model.list()) {
-        (Some(view), _) => view.search.clone(),
+        (Some(view), _) => view.search().to_owned(),
         (None, Some(list)) => list.filter.clone(),
         (None, None) => String::new(),
     };
@@ -234,10 +235,10 @@ pub(super) fn third(model: &Model, pen: &mut Pen<'_>) -> Option<Position> {
             Tone::Dim
         };
         x = pen.put(x, y, "/", slash);
-        let style = pen.theme.style(Tone::Title);
-        let stop = pen.put_until(x, y, end, &typed, style);
+        let at = model.typing.as_ref().map(|typing| typing.at);
+        let line = super::line::draw(pen, (x, y), end, &typed, at);
         if let Some(error) = &list.error {
-            let from = x + width(typed.get(..error.at.start).unwrap_or(&typed)) as u16;
+            let from = line.column(&typed, error.at.start);
             let len = typed.get(error.at.clone()).map_or(1, width).max(1) as u16;
             let bad = pen
                 .theme
@@ -248,69 +249,13 @@ pub(super) fn third(model: &Model, pen: &mut Pen<'_>) -> Option<Position> {
                 bad,
             );
         }
-        return model
-            .typing
-            .is_some()
-            .then_some(Position::new(stop.min(pen.width() - 1), y));
+        return at.map(|at| Position::new(line.column(&typed, at), y));
     }
     if model.text_view().is_some() || model.typing.is_some() {
-        return text_line(model, pen, y, &typed);
+        return super::text::head(model, pen, y);
     }
     let _ = x;
     None
-}
-
-/// The third row above a text: the search, and where the text stands.
-fn text_line(model: &Model, pen: &mut Pen<'_>, y: u16, typed: &str) -> Option<Position> {
-    if matches!(model.page, Page::Detail(..)) && model.typing.is_none() {
-        return None;
-    }
-    let mut x = 1;
-    if model.typing.is_some() || !typed.is_empty() {
-        x = pen.put(x, y, "/", Tone::Accent);
-        x = pen.put(x, y, typed, Tone::Title);
-    } else {
-        pen.put(x, y, "/ searches", Tone::Dim);
-    }
-    if let Some(view) = model.text_view() {
-        let mut words = Vec::new();
-        if !typed.is_empty() {
-            let only = if view.only { ", others hidden" } else { "" };
-            words.push(format!(
-                "{}{only}",
-                human::count(view.count(), "matching line")
-            ));
-        }
-        if view.forgotten > 0 {
-            words.push(format!(
-                "the first {} forgotten",
-                human::count(view.forgotten, "line")
-            ));
-        }
-        words.push(human::count(view.len(), "line"));
-        if view.wrap {
-            words.push("wrapped".to_owned());
-        }
-        if matches!(model.page, Page::Log(..)) {
-            words.push(match &view.state {
-                crate::app::LogState::Opening => "opening".to_owned(),
-                crate::app::LogState::Live if view.follow => "following".to_owned(),
-                crate::app::LogState::Live => "held (s follows)".to_owned(),
-                crate::app::LogState::Ended => "complete".to_owned(),
-                crate::app::LogState::Failed(..) => "broken off".to_owned(),
-            });
-        }
-        pen.right(
-            y,
-            1,
-            &words.join(" · ").replace('·', pen.theme.pick("·", "-")),
-            Tone::Dim,
-        );
-    }
-    model
-        .typing
-        .is_some()
-        .then_some(Position::new(x.min(pen.width() - 1), y))
 }
 
 fn scope(model: &Model, pen: &mut Pen<'_>, y: u16) -> u16 {
@@ -550,11 +495,7 @@ fn hints(model: &Model, pen: &mut Pen<'_>, y: u16) {
             }
         }
         (None, Some(_)) => {
-            for (key, what) in [
-                ("Enter", "keep"),
-                ("Tab", "complete field"),
-                ("Esc", "as before"),
-            ] {
+            for (key, what) in [("Enter", "keep"), ("Tab", "complete"), ("Esc", "as before")] {
                 hints.push((key.into(), what.into()));
             }
             hints.push((

@@ -3,10 +3,12 @@
 mod chrome;
 mod detail;
 mod empty;
+mod line;
 mod overlay;
 mod pen;
 mod preview;
 mod table;
+mod text;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Position;
@@ -28,10 +30,18 @@ pub fn draw(model: &Model, frame: &mut Buffer) -> Option<Position> {
             table::list(model, &mut pen);
             preview::draw(model, &mut pen);
         }
-        Page::Detail(..) => detail::draw(model, &mut pen),
-        Page::Log(..) | Page::Yaml(_) => detail::text(model, &mut pen),
+        Page::Detail(..) => {
+            detail::draw(model, &mut pen);
+            text::narrowed(model, &mut pen);
+            if model.typing.is_some() {
+                // What is typed stands where the status was.
+                cursor = chrome::third(model, &mut pen);
+            }
+        }
+        Page::Log(..) | Page::Yaml(_) => text::draw(model, &mut pen),
     }
     chrome::bottom(model, &mut pen);
+    line::suggestions(model, cursor, &mut pen);
     if !model.overlays.is_empty() {
         cursor = overlay::draw(model, &mut pen);
     }

@@ -7,23 +7,24 @@ use skytower_api_client::human;
 
 use super::pen::Pen;
 use crate::app::{
-    Button, Confirm, Model, Overlay, Picker, action_kinds, action_noun, called, command_why_not,
+    Button, Confirm, Model, Overlay, Picker, action_kinds, action_noun, called, centred,
+    command_why_not, confirm_area, confirm_buttons, confirm_room, inner, pick_area, pick_window,
     why_not,
 };
 use crate::keys::{self, Group, bindings};
-use crate::text::{cut, fit, width, wrap};
+use crate::text::{cut, fit, width};
 use crate::theme::Tone;
 
 pub(super) fn draw(model: &Model, pen: &mut Pen<'_>) -> Option<Position> {
     match model.overlays.last()? {
         Overlay::Help { typed, top } => Some(help(model, typed, *top, pen)),
         Overlay::Pick(picker) => Some(pick(picker, pen)),
-        Overlay::Confirm(confirm) => confirm_box(model, confirm, pen),
+        Overlay::Confirm(confirm) => confirm_box(confirm, pen),
         Overlay::Results { key, top } => {
             let row = model.table.get(key)?.clone();
             let request = row.as_request()?;
             let rows = request.results.len() as u16;
-            let area = centred(pen, 76, rows + 2);
+            let area = centred(pen.size(), rows + 2);
             let footer = "Esc closes, it goes on by itself";
             pen.frame(
                 area,
@@ -37,30 +38,11 @@ pub(super) fn draw(model: &Model, pen: &mut Pen<'_>) -> Option<Position> {
     }
 }
 
-/// A box in the middle of the screen, never over the keys' line.
-fn centred(pen: &Pen<'_>, columns: u16, rows: u16) -> Rect {
-    let width = columns.min(pen.width().saturating_sub(2));
-    let height = rows.min(pen.height().saturating_sub(3)).max(3);
-    let x = (pen.width() - width) / 2;
-    let y = (pen.height().saturating_sub(height + 1) / 2).max(1);
-    Rect::new(x, y, width, height.min(pen.height() - y))
-}
-
-fn inner(area: Rect) -> Rect {
-    Rect {
-        x: area.x + 1,
-        y: area.y + 1,
-        width: area.width.saturating_sub(2),
-        height: area.height.saturating_sub(2),
-    }
-}
-
 fn pick(picker: &Picker, pen: &mut Pen<'_>) -> Position {
     let fitting = picker.fitting();
-    // As high as with everything, so that it does not jump while one types.
-    let area = centred(pen, 76, (picker.items.len() as u16 + 3).min(18));
-    pen.frame(area, &picker.title, "", Tone::Title);
-    let area = inner(area);
+    let whole = pick_area(pen.size(), picker);
+    pen.frame(whole, &picker.title, "", Tone::Title);
+    let area = inner(whole);
     let ascii = pen.theme.ascii;
     let x = pen.put(
         area.x + 1,
@@ -86,8 +68,7 @@ fn pick(picker: &Picker, pen: &mut Pen<'_>) -> Position {
             pen.theme.style(Tone::Title),
         )
     };
-    let height = usize::from(area.height.saturating_sub(1));
-    let top = (picker.at + 1).saturating_sub(height);
+    let (top, height) = pick_window(whole, picker);
     let keys = fitting
         .iter()
         .map(|item| width(&item.key))
@@ -148,17 +129,11 @@ fn pick(picker: &Picker, pen: &mut Pen<'_>) -> Position {
     Position::new(stop.min(area.right()), area.y)
 }
 
-fn confirm_box(model: &Model, confirm: &Confirm, pen: &mut Pen<'_>) -> Option<Position> {
+fn confirm_box(confirm: &Confirm, pen: &mut Pen<'_>) -> Option<Position> {
     let plan = &confirm.plan;
     let ascii = pen.theme.ascii;
-    let columns = 76.min(pen.width().saturating_sub(2));
-    let room = usize::from(columns).saturating_sub(4);
     let noun = action_noun(plan.action);
-    let verb = plan
-        .action
-        .title
-        .trim_end_matches(&format!(" {noun}"))
-        .to_owned();
+    let verb = confirm.verb();
     let title = match (plan.count(), plan.targets(false).as_slice()) {
         (0, _) => format!("{verb}: not possible"),
         (1, [row]) => format!("{verb} {noun} {}", called(row)),
@@ -171,87 +146,11 @@ fn confirm_box(model: &Model, confirm: &Confirm, pen: &mut Pen<'_>) -> Option<Po
         }
         (count, _) => format!("{verb} {}", human::count(count, noun)),
     };
-    let mut lines: Vec<(String, Tone)> = vec![(String::new(), Tone::Plain)];
-    // By owner: how many, which.
-    let mut groups: Vec<(String, Vec<String>, bool)> = Vec::new();
-    if !plan.mine.is_empty() {
-        let names = plan.mine.iter().map(|row| called(row)).collect();
-        groups.push(("yours".to_owned(), names, true));
-    }
-    for (row, owner) in &plan.others {
-        match groups
-            .iter_mut()
-            .find(|(name, _, mine)| !mine && name == owner.as_str())
-        {
-            Some((_, names, _)) => names.push(called(row)),
-            None => groups.push((owner.to_string(), vec![called(row)], false)),
-        }
-    }
-    let owners = groups
-        .iter()
-        .map(|(name, ..)| width(name))
-        .max()
-        .unwrap_or(0)
-        .min(16);
-    for (owner, names, mine) in &groups {
-        let owner = fit(owner, owners, Align::Left, Cut::End, ascii);
-        let front = format!("{:>4}  {owner}  ", names.len());
-        let rest = cut(
-            &names.join(", "),
-            room.saturating_sub(width(&front)),
-            Cut::End,
-            ascii,
-        );
-        lines.push((
-            format!("{front}{rest}"),
-            if *mine { Tone::Plain } else { Tone::Title },
-        ));
-    }
-    if !plan.others.is_empty() {
-        lines.push((String::new(), Tone::Plain));
-        let text = format!("! {} of {} not yours", plan.others.len(), plan.count());
-        lines.push((text, Tone::Warn));
-    }
-    for (row, reason) in plan.refused.iter().take(5) {
-        let text = format!(
-            "{} left alone: {}: {reason}",
-            if ascii { "x" } else { "✗" },
-            called(row)
-        );
-        for piece in wrap(&text, room) {
-            lines.push((piece, Tone::Dim));
-        }
-    }
-    if plan.refused.len() > 5 {
-        lines.push((
-            format!("  and {} more left alone", plan.refused.len() - 5),
-            Tone::Dim,
-        ));
-    }
-    if plan.hidden > 0 {
-        let text = format!(
-            "{} that the filter hides: left alone",
-            human::count(plan.hidden, "marked row")
-        );
-        lines.push((text, Tone::Dim));
-    }
-    if plan.count() > 0 {
-        lines.push((String::new(), Tone::Plain));
-        for piece in wrap(plan.action.doc, room) {
-            lines.push((piece, Tone::Dim));
-        }
-        for command in plan.sky(false).into_iter().take(2) {
-            lines.push((
-                cut(&format!("$ {command}"), room, Cut::End, ascii),
-                Tone::Dim,
-            ));
-        }
-    }
-    lines.push((String::new(), Tone::Plain));
-    let below = if plan.must_type().is_some() { 3 } else { 1 };
-    let area = centred(pen, columns, lines.len() as u16 + below + 2);
+    let lines = confirm.lines(confirm_room(pen.size()), ascii);
+    let below = confirm.rows_below();
+    let whole = confirm_area(pen.size(), confirm, lines.len());
     pen.frame(
-        area,
+        whole,
         &title,
         "Esc keep, Y copy command",
         if plan.count() > 0 {
@@ -260,7 +159,7 @@ fn confirm_box(model: &Model, confirm: &Confirm, pen: &mut Pen<'_>) -> Option<Po
             Tone::Title
         },
     );
-    let area = inner(area);
+    let area = inner(whole);
     let visible = usize::from(area.height.saturating_sub(below));
     let top = confirm.top.min(lines.len().saturating_sub(visible));
     for (i, (text, tone)) in lines.iter().skip(top).take(visible).enumerate() {
@@ -272,7 +171,7 @@ fn confirm_box(model: &Model, confirm: &Confirm, pen: &mut Pen<'_>) -> Option<Po
             pen.theme.style(*tone),
         );
     }
-    let mut y = area.bottom().saturating_sub(below);
+    let y = area.bottom().saturating_sub(below);
     let mut cursor = None;
     if let Some(count) = plan.must_type() {
         let tone = if confirm.is_typed() {
@@ -294,31 +193,16 @@ fn confirm_box(model: &Model, confirm: &Confirm, pen: &mut Pen<'_>) -> Option<Po
         };
         let x = pen.put(x, y, &confirm.typed, Tone::Title);
         cursor = Some(Position::new(x, y));
-        y += 2;
     }
-    let _ = model;
-    let mut x = area.x + 3;
-    for button in confirm.buttons() {
-        let label = match button {
-            Button::Keep if plan.count() == 0 => " Close ".to_owned(),
-            Button::Keep => " Keep ".to_owned(),
-            Button::OnlyMine => format!(" Only mine ({}) ", plan.mine.len()),
-            Button::Go if plan.count() == 1 => format!(" {verb} "),
-            Button::Go => format!(" {verb} {} ", plan.count()),
-        };
-        let focus = confirm.focus == button;
-        let tone = match (focus, button) {
+    for (button, place, text) in confirm_buttons(whole, confirm) {
+        let tone = match (confirm.focus == button, button) {
             (true, _) => Tone::Active,
             (false, Button::Go) if !confirm.is_typed() => Tone::Dim,
             (false, Button::Go) => Tone::Bad,
             (false, _) => Tone::Plain,
         };
-        let text = if focus {
-            format!("[{label}]")
-        } else {
-            format!(" {label} ")
-        };
-        x = pen.put_until(x, y, area.right(), &text, pen.theme.style(tone)) + 3;
+        let style = pen.theme.style(tone);
+        pen.put_until(place.x, place.y, area.right(), &text, style);
     }
     cursor
 }

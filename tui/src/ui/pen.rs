@@ -21,6 +21,11 @@ impl<'a> Pen<'a> {
         self.frame.area.width
     }
 
+    /// Columns and rows.
+    pub(super) fn size(&self) -> (u16, u16) {
+        (self.width(), self.height())
+    }
+
     pub(super) fn height(&self) -> u16 {
         self.frame.area.height
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use skytower::app::{Model, Msg, Options, settle, update};
+use skytower::app::{LogEvent, Model, Msg, Options, settle, update};
 use skytower::theme::Theme;
 use skytower::ui;
 use skytower_api_client::entity::*;
@@ -346,12 +346,34 @@ pub fn type_in(model: &mut Model, text: &str) {
     }
 }
 
-/// The screen as text.
-pub fn screen(model: &mut Model) -> String {
+/// The screen in cells.
+pub fn cells(model: &mut Model) -> Buffer {
     settle(model);
     let (columns, rows) = model.size;
     let mut frame = Buffer::empty(Rect::new(0, 0, columns, rows));
     ui::draw(model, &mut frame);
+    frame
+}
+
+/// The column of the terminal's cursor.
+pub fn cursor(model: &mut Model) -> Option<u16> {
+    settle(model);
+    let (columns, rows) = model.size;
+    let mut frame = Buffer::empty(Rect::new(0, 0, columns, rows));
+    ui::draw(model, &mut frame).map(|position| position.x)
+}
+
+/// More text comes from the log that is open.
+pub fn write_log(model: &mut Model, text: &str) {
+    let id = model.log.as_ref().map_or(0, |log| log.id);
+    let chunk = LogEvent::Chunk(text.to_owned());
+    update(model, NOW, Msg::Log(id, chunk));
+}
+
+/// The screen as text.
+pub fn screen(model: &mut Model) -> String {
+    let frame = cells(model);
+    let (columns, rows) = model.size;
     let mut out = String::new();
     for y in 0..rows {
         let mut line = String::new();
