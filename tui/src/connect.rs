@@ -126,12 +126,12 @@ async fn without_skypilot(
 
 #[cfg(feature = "local-server")]
 async fn through_local(watched: Watched, may_start: bool) -> Result<Connected, ClientError> {
-    let found = local::ensure(&watched, may_start, progress).await?;
+    let found = local::ensure(&watched, may_start, local::Other::Replace, progress).await?;
     let again = watched.clone();
     // On the way the terminal may belong to the dashboard: what is found anew is found silently.
     let locate = Arc::new(move || {
         let watched = again.clone();
-        Box::pin(async move { local::ensure(&watched, may_start, |_| {}).await })
+        Box::pin(async move { local::ensure(&watched, may_start, local::Other::Use, |_| {}).await })
             as futures_util::future::BoxFuture<'static, _>
     });
     let watches = watched.endpoint.as_ref();

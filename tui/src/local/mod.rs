@@ -76,15 +76,26 @@ pub async fn running(home: &Path) -> Option<Running> {
         .then_some(Running { card, endpoint })
 }
 
+/// What becomes of a running server that was built from other sources than this client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Other {
+    /// It is replaced: what a person has just started is what should run.
+    Replace,
+    /// It is used: it is there because somebody started a newer client, and two clients that replace
+    /// each other's server would go on for ever.
+    Use,
+}
+
 /// Finds the server for what is watched, or starts it. `say` is told what takes time.
 pub async fn ensure(
     watched: &Watched,
     may_start: bool,
+    other: Other,
     say: impl Fn(&str),
 ) -> Result<Endpoint, ClientError> {
     let home = home_of(watched)?;
     if let Some(running) = running(&home).await
-        && (running.is_ours() || !may_start)
+        && (running.is_ours() || !may_start || other == Other::Use)
     {
         return Ok(running.endpoint);
     }
@@ -100,11 +111,11 @@ pub async fn ensure(
     let _lock = lock(&home).await?;
     // Whoever held the lock may have started it.
     match running(&home).await {
-        Some(running) if running.is_ours() => return Ok(running.endpoint),
-        Some(other) => {
+        Some(running) if running.is_ours() || other == Other::Use => return Ok(running.endpoint),
+        Some(running) => {
             say(&format!(
-                "Replacing the local server of version {}",
-                other.card.version
+                "Replacing the local server of version {} ({})",
+                running.card.version, running.card.commit
             ));
             stop(&home).await?;
         }
@@ -214,8 +225,12 @@ fn spawn(home: &Path, watched: &Watched) -> Result<Child, ClientError> {
     };
     let outputs = open().and_then(|log| Ok((log.try_clone()?, log)));
     let (out, err) = outputs.map_err(|error| folder::failed("open", &path, &error))?;
-    let program = std::env::current_exe()
+    let mut program = std::env::current_exe()
         .map_err(|error| folder::failed("find", Path::new("skytower"), &error))?;
+    if !program.exists() {
+        // It was replaced or moved while it ran; Linux still knows what runs.
+        program = PathBuf::from("/proc/self/exe");
+    }
     let started = Command::new(&program)
         .arg("__server")
         .current_dir(home)
