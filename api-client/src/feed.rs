@@ -54,7 +54,8 @@ pub enum Link {
 pub enum FeedEvent {
     /// The link changed.
     Link(Link),
-    /// The server said hello; a different epoch means that a snapshot follows.
+    /// The server said hello: a connection begins, or the caller's rights changed on an open one. A
+    /// different epoch or view means that a snapshot, or what leaves and enters the view, follows.
     Hello(Hello),
     /// Apply this to the mirror.
     Message(ServerMessage),
@@ -66,7 +67,7 @@ pub fn apply(table: &mut crate::Table, event: FeedEvent) -> Result<Touched, crat
     match event {
         FeedEvent::Message(message) => table.apply(message),
         FeedEvent::Hello(_) => {
-            // A new connection: what an interrupted snapshot had named counts no more.
+            // A new connection, or other rights: what an interrupted snapshot had named counts no more.
             table.interrupted();
             Ok(Touched::default())
         }

@@ -505,7 +505,9 @@ impl Table {
                     self.revision = revision;
                 }
             }
-            ServerMessage::Hello(_) | ServerMessage::Error(_) => {}
+            // A connection begins, or the rights changed: a snapshot that it interrupts is void.
+            ServerMessage::Hello(_) => self.interrupted(),
+            ServerMessage::Error(_) => {}
         }
         touched.kinds = touched
             .changes

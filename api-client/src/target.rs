@@ -56,9 +56,10 @@ impl TargetError {
                 "a target is cluster/NAME, job/ID, service/NAME, pool/NAME, replica/SERVICE/ID, queue/CLUSTER/ID or request/ID"
                     .to_owned(),
             ),
-            TargetError::Unknown { near, .. } => {
-                near.as_ref().map(|near| format!("did you mean {near}?"))
-            }
+            TargetError::Unknown { near, .. } => Some(match near {
+                Some(near) => format!("did you mean {near}?"),
+                None => "see what there is: skytower status, or the list of its kind".to_owned(),
+            }),
             TargetError::Ambiguous { .. } => Some("say which one, as it stands here".to_owned()),
         }
     }

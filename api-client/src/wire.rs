@@ -80,7 +80,8 @@ pub struct Cursor {
     pub view: Text,
 }
 
-/// The server's first message.
+/// The server's first message, and said again when the caller's rights change on an open connection:
+/// what leaves and enters the view follows it, and a snapshot that it interrupts is void and begun anew.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
     /// See [`PROTOCOL`].
@@ -353,7 +354,7 @@ pub enum ClientMessage {
         /// The kinds; all when empty.
         #[serde(default)]
         kinds: Vec<Kind>,
-        /// Where its copy stands, when it has one.
+        /// Where its copy stands, when it has one *of these kinds*: a cursor does not name them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         since: Option<Cursor>,
     },

@@ -220,21 +220,10 @@ impl Hub {
     }
 
     /// What a client with a copy of `old` as of `from` has to be told when its view becomes `new`, and
-    /// the revision it has then.
-    pub fn turn(&self, old: &View, new: &View, from: u64) -> (Vec<ServerMessage>, u64) {
+    /// the present revision.
+    pub fn turn(&self, old: &View, new: &View, from: u64) -> (Since, u64) {
         let table = self.table();
-        let revision = table.revision();
-        let messages = match table.turn(from, old, new) {
-            Since::Nothing => Vec::new(),
-            Since::Reset => table.snapshot(new),
-            Since::Delta(changes) => vec![ServerMessage::Delta {
-                since: from,
-                revision,
-                changes,
-            }],
-        };
-        let revision = if messages.is_empty() { from } else { revision };
-        (messages, revision)
+        (table.turn(from, old, new), table.revision())
     }
 
     fn encode(&self, message: &ServerMessage, encoding: Encoding) -> Bytes {

@@ -42,7 +42,14 @@ pub async fn connect(global: &Global) -> Result<Connected, ClientError> {
             endpoint: Some(endpoint.clone()),
         };
         let home = local::home_of(&watched)?;
-        if local::running(&home).await.is_some() {
+        if let Some(running) = local::running(&home).await {
+            // It goes by the password of its start, and SkyPilot may have another one by now.
+            if !global.no_start
+                && local::is_shut_out(&running).await
+                && probe(&endpoint, PROBE).await.is_ok()
+            {
+                local::stop(&home).await?;
+            }
             return through_local(watched, !global.no_start).await;
         }
     }

@@ -14,7 +14,12 @@ use skytower_api_client::Kind;
 use skytower_api_client::rest::Client;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if is_mistake(&error) => return failed(&error.into()),
+        // Help and the version are asked for; they go where they belong by themselves.
+        Err(error) => error.exit(),
+    };
     match cli.command {
         #[cfg(feature = "local-server")]
         Some(Command::LocalServer) => return skytower::local::serve(),
@@ -43,6 +48,16 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(failure) => failed(&failure),
     }
+}
+
+fn is_mistake(error: &clap::Error) -> bool {
+    use clap::error::ErrorKind::{
+        DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion,
+    };
+    !matches!(
+        error.kind(),
+        DisplayHelp | DisplayVersion | DisplayHelpOnMissingArgumentOrSubcommand
+    )
 }
 
 fn failed(failure: &Failure) -> ExitCode {
@@ -99,10 +114,13 @@ fn screen(view: Option<&str>) -> Result<Option<Kind>, Failure> {
     match view {
         None | Some("overview") => Ok(None),
         Some(word) => word.parse().map(Some).map_err(|_| {
-            Failure::usage(
-                format!("`{word}` is neither a command nor a view"),
-                "see skytower --help",
-            )
+            let hint = if word.contains("://") {
+                "a server is named by --endpoint: skytower -e URL"
+            } else {
+                "see skytower --help"
+            };
+            let word = cli::without_secrets(word);
+            Failure::usage(format!("`{word}` is neither a command nor a view"), hint)
         }),
     }
 }

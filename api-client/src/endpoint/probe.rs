@@ -50,6 +50,7 @@ struct Answer {
     status: Option<String>,
     service: Option<String>,
     version: Option<Text>,
+    commit: Option<Text>,
     api_version: Option<serde_json::Value>,
     error: Option<String>,
     message: Option<Text>,
@@ -107,10 +108,14 @@ fn judge(url: &Text, status: StatusCode, body: &str) -> Result<Found, ClientErro
         Some(serde_json::Value::Number(number)) => number.as_u64(),
         _ => None,
     };
-    if answer.status.is_none() || number.is_none() {
+    // SkyPilot's words, whether or not it is new enough to say which API it speaks.
+    let is_skypilot = matches!(answer.status.as_deref(), Some("healthy" | "needs_auth"))
+        && answer.version.is_some()
+        && answer.commit.is_some();
+    if answer.status.is_none() || (number.is_none() && !is_skypilot) {
         return Err(stranger("its health answer is of another kind".to_owned()));
     }
-    if number.is_some_and(|number| number < u64::from(SKYPILOT_OLDEST)) {
+    if number.is_none_or(|number| number < u64::from(SKYPILOT_OLDEST)) {
         let version = answer.version.unwrap_or_default();
         return Err(ClientError::Version {
             message: format!(
@@ -159,6 +164,11 @@ mod tests {
         ));
         let old = r#"{"status":"healthy","api_version":"9","version":"0.10.0"}"#;
         assert!(matches!(answer(200, old), Err(ClientError::Version { .. })));
+        let older = r#"{"status":"healthy","version":"0.7.0","commit":"c"}"#;
+        assert!(matches!(
+            answer(200, older),
+            Err(ClientError::Version { .. })
+        ));
         let mismatch = r#"{"error":"version_mismatch","message":"too old"}"#;
         assert!(matches!(
             answer(400, mismatch),

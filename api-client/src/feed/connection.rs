@@ -294,7 +294,11 @@ impl Watcher {
                             }
                             let complete = self.progress.follow(&message)?;
                             self.backoff.reset();
-                            self.hand_over(FeedEvent::Message(message)).await?;
+                            let event = match message {
+                                ServerMessage::Hello(hello) => FeedEvent::Hello(hello),
+                                message => FeedEvent::Message(message),
+                            };
+                            self.hand_over(event).await?;
                             if complete && !live {
                                 live = true;
                                 self.live(round_trip, clock_offset_ms).await?;

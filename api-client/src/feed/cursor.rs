@@ -8,7 +8,7 @@ use crate::wire::{Cursor, Hello, ServerMessage};
 pub(super) struct Progress {
     /// The last complete state, for resuming.
     cursor: Option<Cursor>,
-    /// Epoch and view of this connection.
+    /// Epoch and view of what this connection sends.
     here: (Text, Text),
     /// A snapshot has begun and is not complete.
     resetting: bool,
@@ -45,6 +45,9 @@ impl Progress {
         let outcome = match message {
             ServerMessage::Snapshot { .. } => {
                 self.resetting = true;
+                // It paints over the copy, which is neither the old state nor the new one from here
+                // to `ready`: a cursor of the old one must not be accepted by the same server again.
+                self.cursor = None;
                 return Ok(false);
             }
             ServerMessage::Ready { revision } => {
@@ -79,7 +82,14 @@ impl Progress {
                     Ok(*revision)
                 }
             }
-            ServerMessage::Hello(_) | ServerMessage::Error(_) => return Ok(!self.resetting),
+            ServerMessage::Hello(hello) => {
+                // The rights changed. What comes next is of the new view; until then the copy, and
+                // its cursor, are of the old one. A snapshot that it interrupts is void.
+                self.here = (hello.epoch.clone(), hello.view.clone());
+                self.resetting = false;
+                return Ok(false);
+            }
+            ServerMessage::Error(_) => return Ok(!self.resetting),
         };
         match outcome {
             Ok(revision) => {
@@ -129,28 +139,55 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_cut_off_snapshot_leaves_the_old_cursor() {
-        let mut progress = Progress::default();
-        assert!(!progress.begin(&hello("a")));
-        let snapshot = ServerMessage::Snapshot {
+    fn snapshot() -> ServerMessage {
+        ServerMessage::Snapshot {
             kind: crate::Kind::Job,
             revision: 7,
             rows: Vec::new(),
             more: true,
-        };
-        assert_eq!(progress.follow(&snapshot), Ok(false));
+        }
+    }
+
+    #[test]
+    fn a_cut_off_snapshot_leaves_no_cursor() {
+        let mut progress = Progress::default();
+        assert!(!progress.begin(&hello("a")));
+        assert_eq!(progress.follow(&snapshot()), Ok(false));
         assert_eq!(progress.cursor(), None);
         assert_eq!(
             progress.follow(&ServerMessage::Ready { revision: 7 }),
             Ok(true)
         );
         assert_eq!(progress.follow(&delta(7, 9)), Ok(true));
-        assert!(progress.begin(&hello("a")));
-        assert!(!progress.begin(&hello("b")));
-        assert_eq!(progress.follow(&snapshot), Ok(false));
         let cursor = progress.cursor().unwrap();
         assert_eq!((cursor.revision, &*cursor.epoch), (9, "a"));
+        assert!(!progress.begin(&hello("b")));
+        assert!(progress.begin(&hello("a")));
+        // Of the same life too: the rights may have been others for a while.
+        assert_eq!(progress.follow(&snapshot()), Ok(false));
+        assert_eq!(progress.cursor(), None);
+        assert!(!progress.begin(&hello("a")));
+    }
+
+    #[test]
+    fn the_cursor_names_the_rights_that_the_copy_is_of() {
+        let turned = |view: &str| {
+            ServerMessage::Hello(Hello {
+                view: view.into(),
+                ..hello("a")
+            })
+        };
+        let mut progress = Progress::default();
+        progress.begin(&hello("a"));
+        progress
+            .follow(&ServerMessage::Ready { revision: 7 })
+            .unwrap();
+        assert_eq!(progress.follow(&turned("w")), Ok(false));
+        assert_eq!(&*progress.cursor().unwrap().view, "v", "not turned yet");
+        assert_eq!(progress.follow(&delta(7, 7)), Ok(true));
+        assert_eq!(&*progress.cursor().unwrap().view, "w");
+        // The old rights again, while it was away: the copy is not of them.
+        assert!(!progress.begin(&hello("a")));
     }
 
     #[test]

@@ -167,9 +167,11 @@ impl ClientError {
             Unreachable::Broken
         };
         let mut detail = String::new();
+        let mut speaks_http = true;
         let mut source = error.source();
         while let Some(cause) = source {
             detail = cause.to_string();
+            speaks_http &= !detail.starts_with("invalid HTTP");
             if cause.is::<rustls::Error>() {
                 why = Unreachable::Tls;
             }
@@ -180,6 +182,12 @@ impl ClientError {
                 why = Unreachable::Name;
             }
             source = cause.source();
+        }
+        if !speaks_http {
+            return ClientError::Stranger {
+                url: url.into(),
+                found: "it does not speak HTTP (a server with TLS is reached by https://)".into(),
+            };
         }
         if detail.is_empty() {
             detail = error.to_string();

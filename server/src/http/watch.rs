@@ -15,12 +15,13 @@ use axum::response::Response;
 use bytes::Bytes;
 use skytower_api_client::codec::{self, Encoding};
 use skytower_api_client::policy::View;
+use skytower_api_client::table::Since;
 use skytower_api_client::wire::{
     Caller, ClientMessage, Cursor, Hello, MAX_CLIENT_MESSAGE, PROTOCOL, Problem, SUBPROTOCOL_JSON,
     SUBPROTOCOL_ZSTD, ServerMessage,
 };
 use skytower_api_client::{EpochMs, Key, Kind, Text};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::AppState;
@@ -156,7 +157,6 @@ impl Link {
     }
 
     async fn session(&mut self, caller: Caller) -> ControlFlow<End, std::convert::Infallible> {
-        let mut callers = self.state.caller.clone();
         let mut revisions = self.state.hub.changes();
         self.say(&self.hello(&caller)).await?;
         let (kinds, since) = self.subscription().await?;
@@ -164,7 +164,9 @@ impl Link {
             view: View::of(&caller, &kinds),
             kinds,
             caller,
+            callers: self.state.caller.clone(),
             at: None,
+            void: false,
             gaze: self.state.attention.gaze(),
             _watcher: self.state.hub.watcher(),
         };
@@ -179,19 +181,20 @@ impl Link {
         let mut waiting = true;
         let mut write_at = Instant::now();
         // The rights may have changed since the handshake.
-        callers.mark_changed();
+        session.callers.mark_changed();
         let stop = self.state.stop.clone();
         loop {
             let beat_at = self.sent_at + HEARTBEAT;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return ControlFlow::Break(End::Stopping),
-                changed = callers.changed() => {
+                changed = session.callers.changed() => {
                     if changed.is_err() {
                         return ControlFlow::Break(End::Stopping);
                     }
-                    let caller = callers.borrow_and_update().clone();
-                    self.turn(&mut session, &caller).await?;
+                    self.turn(&mut session).await?;
+                    // A copy that cannot be turned, or was never complete, starts over.
+                    waiting |= session.at.is_none();
                 }
                 message = self.socket.recv() => session.hear(self.read(message)?, &self.state)?,
                 () = sleep_until(write_at), if waiting => {
@@ -282,7 +285,14 @@ impl Link {
             self.state
                 .hub
                 .frames(&session.view, self.encoding, session.at);
-        for frame in frames.iter() {
+        for (i, frame) in frames.iter().enumerate() {
+            // Rights that were withdrawn in the middle of a long snapshot count from there on, however
+            // slowly it is read.
+            if i > 0 && session.rights_changed() {
+                session.at = None;
+                session.void = true;
+                return ControlFlow::Continue(false);
+            }
             self.send(frame.clone()).await?;
         }
         if !frames.is_empty() {
@@ -308,21 +318,32 @@ impl Link {
     }
 
     /// The caller's rights changed: rows enter and leave at the same revision.
-    async fn turn(&mut self, session: &mut Session, caller: &Caller) -> ControlFlow<End> {
-        if *caller == session.caller {
+    async fn turn(&mut self, session: &mut Session) -> ControlFlow<End> {
+        let caller = session.callers.borrow_and_update().clone();
+        // Rights that came back meanwhile change nothing, but a snapshot that was broken off is void.
+        if caller == session.caller && !session.void {
             return ControlFlow::Continue(());
         }
-        session.caller = caller.clone();
-        let view = View::of(caller, &session.kinds);
+        session.void = false;
+        let view = View::of(&caller, &session.kinds);
         let old = std::mem::replace(&mut session.view, view);
         // The client names its view when it resumes: it hears of the new one before what is in it.
-        self.say(&self.hello(caller)).await?;
-        if let Some(at) = session.at.filter(|_| old != session.view) {
-            let (messages, revision) = self.state.hub.turn(&old, &session.view, at);
-            for message in &messages {
-                self.say(message).await?;
+        self.say(&self.hello(&caller)).await?;
+        session.caller = caller;
+        if let Some(since) = session.at.filter(|_| old != session.view) {
+            match self.state.hub.turn(&old, &session.view, since) {
+                (Since::Nothing, _) => {}
+                (Since::Reset, _) => session.at = None,
+                (Since::Delta(changes), revision) => {
+                    self.say(&ServerMessage::Delta {
+                        since,
+                        revision,
+                        changes,
+                    })
+                    .await?;
+                    session.at = Some(revision);
+                }
             }
-            session.at = Some(revision);
         }
         let (hub, view) = (&self.state.hub, &session.view);
         session
@@ -367,14 +388,24 @@ impl Link {
 struct Session {
     kinds: Vec<Kind>,
     caller: Caller,
+    /// Who the caller is from now on.
+    callers: watch::Receiver<Caller>,
     view: View,
     /// The revision of its copy; none before its first snapshot.
     at: Option<u64>,
+    /// A snapshot was broken off; the next hello says so.
+    void: bool,
     gaze: Gaze,
     _watcher: Watcher,
 }
 
 impl Session {
+    /// The caller may see something else than what is being sent.
+    fn rights_changed(&self) -> bool {
+        self.callers.has_changed().unwrap_or(false)
+            && View::of(&self.callers.borrow(), &self.kinds) != self.view
+    }
+
     fn hear(&mut self, message: Option<ClientMessage>, state: &AppState) -> ControlFlow<End> {
         // A row that is not there (yet) may be looked at: after a restart the client knows more than
         // the server. One that is there and not for this caller may not.

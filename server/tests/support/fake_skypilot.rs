@@ -84,6 +84,8 @@ pub struct World {
     pub version: &'static str,
     /// None: a server that is too old to say.
     pub api_version: Option<u32>,
+    /// The `Authorization` header without which nobody gets in.
+    pub authorization: Option<String>,
     pub failures: BTreeMap<String, Failure>,
     pub delays: BTreeMap<String, Duration>,
     /// Actions wait for `release`.
@@ -126,6 +128,7 @@ impl Default for World {
             health: "healthy",
             version: "0.14.1",
             api_version: Some(62),
+            authorization: None,
             failures: BTreeMap::new(),
             delays: BTreeMap::new(),
             hold_actions: false,
@@ -551,6 +554,12 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         let mut world = shared.world.lock().unwrap();
         if world.offline {
             return broken();
+        }
+        let said = parts.headers.get("authorization");
+        let said = said.and_then(|value| value.to_str().ok());
+        if world.authorization.is_some() && world.authorization.as_deref() != said {
+            let detail = json!({"detail": "Invalid username or password"});
+            return reply(&world, 401, "none", detail.to_string());
         }
         *world.calls.entry(path.clone()).or_default() += 1;
         if path != "/api/get" {

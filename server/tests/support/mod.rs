@@ -8,13 +8,20 @@
     reason = "shared by several test programs"
 )]
 
+pub mod clients;
+pub mod oracle;
+pub mod proxy;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use skytower_api_client::action::ActionSpec;
 use skytower_api_client::codec;
+use skytower_api_client::endpoint::{Credentials, Endpoint, Origin, Secret};
 use skytower_api_client::entity::Job;
+use skytower_api_client::rest::Client;
+use skytower_api_client::session::Session;
 use skytower_api_client::wire::{
     Caller, Change, ClientMessage, Cursor, Hello, Problem, Role, SUBPROTOCOL_JSON,
     SUBPROTOCOL_ZSTD, ServerMessage,
@@ -190,6 +197,23 @@ impl Running {
     pub async fn stop(self) {
         self.stop.cancel();
         within(self.ended).await.unwrap().unwrap();
+    }
+
+    /// Who everybody with the token is from now on, once the door knows it too.
+    pub async fn caller_is(&self, caller: &Caller) {
+        self.source.caller.send_replace(Some(caller.clone()));
+        let endpoint = Endpoint {
+            url: self.url.clone(),
+            credentials: Credentials::Bearer(Secret::new(&*self.token)),
+            origin: Origin::Flag,
+        };
+        let client = Client::new(Session::new(endpoint)).unwrap();
+        let known = async {
+            while client.health().await.unwrap().user.as_ref() != Some(caller) {
+                tokio::task::yield_now().await;
+            }
+        };
+        within(known).await;
     }
 
     /// A websocket handshake with what the test chooses.

@@ -65,10 +65,9 @@ fn marked(query: &str, problem: &skytower_api_client::query::QueryError) -> Fail
         ),
     };
     let failure = Failure::new(2, format!("query: {}{place}", problem.message));
-    match &problem.hint {
-        Some(hint) => failure.hint(hint.as_str()),
-        None => failure,
-    }
+    failure.hint(problem.hint.as_deref().unwrap_or(
+        "terms are words, field:value, gpus>=8, age<2h and -term; quote the whole for the shell",
+    ))
 }
 
 /// All rows that match, page by page.

@@ -14,7 +14,7 @@ mod verbs;
 mod wait;
 mod watch;
 
-pub use failure::Failure;
+pub use failure::{Failure, without_secrets};
 
 use skytower_api_client::Kind;
 use skytower_api_client::action::ActionOptions;

@@ -33,12 +33,21 @@ pub(super) fn words(given: &[String]) -> Result<Vec<String>, Failure> {
     for word in given {
         if word == "-" {
             for line in std::io::stdin().lock().lines() {
-                let line = line?;
+                let line = line.map_err(|error| {
+                    Failure::usage(
+                        format!("standard input holds no targets: {error}"),
+                        "give targets as `-o name` lists them: skytower jobs -o name",
+                    )
+                })?;
                 words.extend(line.split_whitespace().map(str::to_owned));
             }
         } else {
             words.push(word.clone());
         }
+    }
+    if words.is_empty() && !given.is_empty() {
+        return Err(Failure::new(5, "there are no targets on standard input")
+            .hint("give targets as `-o name` lists them: skytower jobs -o name"));
     }
     Ok(words)
 }
@@ -99,7 +108,11 @@ pub(super) async fn resolve_one(client: &Client, word: &str) -> Result<Arc<Entit
         .find(|row| !row.phase().is_over())
         .or(rows.first())
         .cloned()
-        .ok_or_else(|| Failure::new(5, format!("there is no `{word}`")))
+        .ok_or_else(|| nothing(word))
+}
+
+fn nothing(word: &str) -> Failure {
+    Failure::new(5, format!("there is no `{word}`")).hint("see what there is: skytower status")
 }
 
 /// The cluster of a name or target.
@@ -118,7 +131,7 @@ pub(super) async fn cluster_of(client: &Client, word: &str) -> Result<Arc<Entity
         .find(&rows)?
         .into_iter()
         .next()
-        .ok_or_else(|| Failure::new(5, format!("there is no `{word}`")))
+        .ok_or_else(|| nothing(&word))
 }
 
 /// The queue of a cluster: read from it while this looks at it.

@@ -98,7 +98,14 @@ pub(super) async fn change(
         requests.push(request);
     }
     print(&results, &requests, args, console)?;
-    Ok(exit_code(&results, args, denied))
+    if denied > 0 && denied == results.len() {
+        return Err(
+            Failure::new(4, "your role is viewer: you may look, not act").hint(
+                "ask an administrator of SkyPilot for the role `user`; `skytower api info` says who you are",
+            ),
+        );
+    }
+    Ok(exit_code(&results, args))
 }
 
 /// A key for one decision of a person: repeated calls make no second request.
@@ -120,10 +127,17 @@ fn uuid() -> String {
 
 /// The rows that are meant: the targets, or everything that matches the query.
 async fn meant(client: &Client, verb: &str, args: &Change) -> Result<Vec<Arc<Entity>>, Failure> {
+    let queried = args.query.is_some() || args.owners.mine || args.owners.user.is_some();
+    if queried && !args.targets.is_empty() {
+        // Whichever of the two were taken, more might be changed than was meant.
+        return Err(Failure::usage(
+            "targets and a query (-q, --mine, --user) were given together",
+            "give one of them",
+        ));
+    }
     let words = targets::words(&args.targets)?;
     let mut rows: Vec<Arc<Entity>> = Vec::new();
-    let owned = args.owners.mine || args.owners.user.is_some();
-    if words.is_empty() && (args.query.is_some() || owned) {
+    if queried {
         let kind = queried_kind(verb);
         let query = fetch::combined(args.query.as_deref(), &args.owners, kind)?;
         let found = fetch::rows(client, kind, query, None, None).await?;
@@ -133,10 +147,10 @@ async fn meant(client: &Client, verb: &str, args: &Change) -> Result<Vec<Arc<Ent
         };
         rows.extend(found.into_iter().filter(fits));
         if rows.is_empty() {
-            return Err(Failure::new(
-                5,
-                format!("no {} to {verb} match", kind.plural()),
-            ));
+            return Err(
+                Failure::new(5, format!("no {} to {verb} match", kind.plural()))
+                    .hint(format!("see what there is: skytower {}", kind.plural())),
+            );
         }
     } else if words.is_empty() {
         return Err(Failure::usage(
@@ -351,7 +365,7 @@ fn print(
     Ok(emit(&out)?)
 }
 
-fn exit_code(results: &[TargetResult], args: &Change, denied: usize) -> u8 {
+fn exit_code(results: &[TargetResult], args: &Change) -> u8 {
     let bad = results
         .iter()
         .filter(|result| {
@@ -362,7 +376,6 @@ fn exit_code(results: &[TargetResult], args: &Change, denied: usize) -> u8 {
     match bad {
         0 => 0,
         bad if bad < results.len() => 6,
-        _ if denied == results.len() => 4,
         _ => 1,
     }
 }

@@ -66,10 +66,11 @@ pub(super) async fn wait(client: &Client, args: &Wait, console: &Console) -> Res
                 let names: BTreeSet<String> = rows.iter().map(|row| target::of(row)).collect();
                 let names = names.into_iter().collect::<Vec<_>>().join(" ");
                 let timeout = humantime::format_duration(timeout);
-                return Err(Failure::new(
-                    124,
-                    format!("{names}: not as wanted after {timeout}"),
-                ));
+                return Err(
+                    Failure::new(124, format!("{names}: not as wanted after {timeout}")).hint(
+                        "wait longer with --timeout, or see how it stands: skytower show TARGET",
+                    ),
+                );
             };
             ends?
         }

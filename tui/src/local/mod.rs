@@ -86,6 +86,20 @@ pub enum Other {
     Use,
 }
 
+/// What it watches does not accept its credentials.
+pub async fn is_shut_out(running: &Running) -> bool {
+    let Ok(client) = Client::new(Session::new(running.endpoint.clone())) else {
+        return false;
+    };
+    let status = tokio::time::timeout(ANSWER, client.status()).await;
+    status.is_ok_and(|status| {
+        status.is_ok_and(|status| {
+            let mut sources = status.sources.iter();
+            sources.any(|source| source.status == "needs_auth")
+        })
+    })
+}
+
 /// Finds the server for what is watched, or starts it. `say` is told what takes time.
 pub async fn ensure(
     watched: &Watched,
