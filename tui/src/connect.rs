@@ -1,6 +1,7 @@
 //! From what was said to a server that answers: found, probed, and started where that is ours to do.
 
 use std::io::IsTerminal as _;
+#[cfg(feature = "local-server")]
 use std::sync::Arc;
 use std::time::Duration;
 

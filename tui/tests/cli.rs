@@ -1,5 +1,6 @@
 //! The commands on the real program, used wrongly and against servers that are not as they should be:
 //! each failure is a sentence with what to do, an exit code, and changes nothing.
+#![cfg(feature = "local-server")]
 #![allow(
     missing_docs,
     clippy::unwrap_used,
