@@ -264,7 +264,7 @@ def jobs_upstream(*ids):
 
 def requests_upstream():
     fields = "&".join(f"fields={f}" for f in ("request_id", "name", "cluster_name", "status"))
-    return ask(f"/api/status?all_status=true&limit=500&{fields}")
+    return ask(f"/api/status?all_status=true&limit=5000&{fields}")
 
 
 def loop(words, pause=2):

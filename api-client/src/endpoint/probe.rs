@@ -29,8 +29,26 @@ pub enum Found {
 /// Asks who is there.
 pub async fn probe(endpoint: &Endpoint, timeout: Duration) -> Result<Found, ClientError> {
     let url = endpoint.shown();
+    let (status, body) = ask(endpoint, path::HEALTH, timeout).await?;
+    let found = judge(&url, status, &body)?;
+    // SkyPilot's health says `healthy` to anybody, wrong password or none: who we are is asked where
+    // credentials count.
+    if matches!(found, Found::Skypilot { .. }) {
+        let (status, body) = ask(endpoint, "/users/role", timeout).await?;
+        if status == StatusCode::UNAUTHORIZED || status.is_redirection() {
+            return Err(refusal(&url, status, &body));
+        }
+    }
+    Ok(found)
+}
+
+async fn ask(
+    endpoint: &Endpoint,
+    path: &str,
+    timeout: Duration,
+) -> Result<(StatusCode, String), ClientError> {
     let request = crate::rest::http(endpoint)?
-        .get(format!("{}{}", endpoint.url, path::HEALTH))
+        .get(format!("{}{path}", endpoint.url))
         // Without both of them SkyPilot says `healthy` even where it wants a login.
         .header("X-SkyPilot-API-Version", SKYPILOT_API_VERSION)
         .header("X-SkyPilot-Version", env!("CARGO_PKG_VERSION"))
@@ -38,10 +56,9 @@ pub async fn probe(endpoint: &Endpoint, timeout: Duration) -> Result<Found, Clie
     let response = crate::rest::authorise(request, &endpoint.credentials)
         .send()
         .await
-        .map_err(|error| ClientError::of_transport(&url, &error))?;
+        .map_err(|error| ClientError::of_transport(&endpoint.shown(), &error))?;
     let status = response.status();
-    let body = limited(response, 256 * 1024).await;
-    judge(&url, status, &body)
+    Ok((status, limited(response, 256 * 1024).await))
 }
 
 #[derive(Default, Deserialize)]

@@ -9,7 +9,7 @@ use skytower_api_client::endpoint::{
     Credentials, Endpoint, Found, Origin, Process, Secret, probe, redacted, resolve,
 };
 use skytower_api_client::human;
-use skytower_api_client::rest::{Client, Status};
+use skytower_api_client::rest::{Client, ClientError, Status};
 use skytower_api_client::{EpochMs, Kind};
 
 use super::Failure;
@@ -18,6 +18,8 @@ use crate::config;
 use crate::connect::{Connected, connect};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// How long a server may take to say what it is.
+const PROBE: Duration = Duration::from_secs(10);
 const COMMIT: &str = env!("SKYTOWER_COMMIT");
 
 /// Runs a command of the group.
@@ -76,7 +78,25 @@ async fn login(global: &Global, token: Option<String>) -> Result<u8, Failure> {
             }
         }
     }
-    let found = probe(&endpoint, Duration::from_secs(10)).await?;
+    let mut found = probe(&endpoint, PROBE).await;
+    if matches!(found, Err(ClientError::NotSignedIn { .. }))
+        && endpoint.credentials == Credentials::None
+        && std::io::stdin().is_terminal()
+    {
+        eprintln!("{} asks who you are.", endpoint.shown());
+        let user = ask("User (empty to give a token): ")?;
+        endpoint.credentials = if user.is_empty() {
+            Credentials::Bearer(ask_secret("Token: ").await?)
+        } else {
+            let password = ask_secret("Password: ").await?;
+            Credentials::Basic {
+                user: user.into(),
+                password,
+            }
+        };
+        found = probe(&endpoint, PROBE).await;
+    }
+    let found = found?;
     let path = config::save(&endpoint)?;
     let what = match found {
         Found::Skytower(health) => format!("skytower server, version {}", health.version),
@@ -99,6 +119,27 @@ fn ask(question: &str) -> Result<String, Failure> {
     line()
 }
 
+/// Asks without showing what is typed. The terminal is given back also when it is broken off.
+async fn ask_secret(question: &'static str) -> Result<Secret, Failure> {
+    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+    let terminal = std::io::stdin();
+    let shown = tcgetattr(&terminal).map_err(std::io::Error::from)?;
+    let mut hidden = shown.clone();
+    hidden.local_modes.remove(LocalModes::ECHO);
+    tcsetattr(&terminal, OptionalActions::Flush, &hidden).map_err(std::io::Error::from)?;
+    let answer = tokio::select! {
+        answer = tokio::task::spawn_blocking(move || ask(question)) => answer.ok(),
+        _ = tokio::signal::ctrl_c() => None,
+    };
+    tcsetattr(&terminal, OptionalActions::Now, &shown).map_err(std::io::Error::from)?;
+    eprintln!();
+    match answer {
+        Some(answer) => Ok(Secret::new(answer?)),
+        // The thread that waits for a line cannot be called back.
+        None => std::process::exit(130),
+    }
+}
+
 fn line() -> Result<String, Failure> {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
@@ -107,7 +148,19 @@ fn line() -> Result<String, Failure> {
 
 async fn info(connected: &Connected, output: Form) -> Result<u8, Failure> {
     let url = connected.session.endpoint().shown();
-    let status = Client::new(connected.session.clone())?.status().await?;
+    let client = Client::new(connected.session.clone())?;
+    let mut status = client.status().await?;
+    // A server that was just started says in a moment what it watches and who one is there.
+    let deadline = tokio::time::Instant::now() + PROBE;
+    while status
+        .sources
+        .iter()
+        .any(|source| source.status == "starting")
+        && tokio::time::Instant::now() < deadline
+    {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        status = client.status().await?;
+    }
     let text = match output {
         Form::Text => tree(&url, &status, &connected.origin, EpochMs::now()),
         Form::Json => {

@@ -14,6 +14,8 @@ use crate::source::skypilot::map::{self, RequestRecord};
 
 /// Requests in one look. Most are reads of others; changes among them are rare.
 const WINDOW: usize = 200;
+/// Requests in the first look: far enough back to show what was done in the last hour.
+const FIRST_WINDOW: usize = 5000;
 /// Requests asked for by id in one call: the address has to stay short.
 const IDS_AT_ONCE: usize = 20;
 /// Finished requests that are kept for people to see.
@@ -35,8 +37,13 @@ pub(super) struct Requests {
 impl Poller {
     pub(super) async fn look_at_requests(&self, books: &mut Books) -> Result<Look, CallError> {
         let started = Instant::now();
+        let window = if books.requests.started {
+            WINDOW
+        } else {
+            FIRST_WINDOW
+        };
         let mut window = self
-            .ask_for_requests(&format!("all_status=true&limit={WINDOW}"))
+            .ask_for_requests(&format!("all_status=true&limit={window}"))
             .await?;
         self.board.up(started.elapsed());
         let book = &mut books.requests;
