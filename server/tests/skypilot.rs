@@ -758,3 +758,30 @@ async fn a_job_that_is_being_cancelled_is_followed_to_its_end() {
         .await;
     assert!(watch.fake.calls("/jobs/queue/v2") <= quiet + 2);
 }
+
+#[tokio::test]
+async fn an_old_request_gets_its_names_when_they_are_known() {
+    let watch = watch(|fake| {
+        fake.delay("/users", Duration::from_millis(300));
+        let rid = fake.begin("sky.down", "dev", "a11ce000");
+        fake.end(&rid, "SUCCEEDED");
+        // Newer ones push it out of what is asked for each second.
+        for _ in 0..300 {
+            let rid = fake.begin("sky.status", "dev", "a11ce000");
+            fake.end(&rid, "SUCCEEDED");
+        }
+        fake.with(|world| world.clusters.push(cluster("dev", "h1", "alice")));
+    })
+    .await;
+    watch
+        .until("whose it is and what it concerned are told", |watch| {
+            watch.hub.read(|table| {
+                table.rows(Kind::Request).any(|row| {
+                    row.as_request()
+                        .is_some_and(|row| row.target.as_deref() == Some("dev"))
+                        && row.owner().is_some_and(|owner| owner.name == "alice")
+                })
+            })
+        })
+        .await;
+}

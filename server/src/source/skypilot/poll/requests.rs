@@ -1,6 +1,6 @@
 //! SkyPilot's requests: who does what, almost free to ask, and the sign to look at a list again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use skytower_api_client::entity::Request;
 use skytower_api_client::wire::Change;
@@ -21,6 +21,8 @@ const IDS_AT_ONCE: usize = 20;
 /// Finished requests that are kept for people to see.
 const KEPT: usize = 200;
 const KEPT_MS: i64 = 3_600_000;
+/// Between two tries to complete rows that do not say all yet.
+const COMPLETE_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
 const DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
 
 #[derive(Debug, Default)]
@@ -31,6 +33,9 @@ pub(super) struct Requests {
     over: BTreeSet<String>,
     /// Ids of those whose row says all that it ever will.
     settled: BTreeSet<String>,
+    /// Those that are over and whose rows do not say all yet: users and clusters may be read later.
+    incomplete: BTreeMap<String, RequestRecord>,
+    completed_at: Option<Instant>,
     started: bool,
 }
 
@@ -71,7 +76,18 @@ impl Poller {
                 Err(error) => return Err(error),
             }
         }
-        let listed: BTreeSet<String> = window.iter().map(|r| r.request_id.clone()).collect();
+        let complete_due = book
+            .completed_at
+            .is_none_or(|at| at.elapsed() >= COMPLETE_EVERY.min(self.pace.slow));
+        if complete_due {
+            book.completed_at = Some(Instant::now());
+        }
+        let mut listed: BTreeSet<String> = window.iter().map(|r| r.request_id.clone()).collect();
+        for (id, record) in &book.incomplete {
+            if listed.insert(id.clone()) && complete_due {
+                window.push(record.clone());
+            }
+        }
         let mut changes = Vec::new();
         let forgotten = "SkyPilot was restarted and has forgotten it".into();
         book.open.retain(|id, _| {
@@ -86,9 +102,13 @@ impl Poller {
         book.settled.retain(|id| listed.contains(id));
         let now = EpochMs::now();
         let ours = self.handed_over();
+        let clusters = std::cell::LazyCell::new(|| self.workspaces_of_clusters());
         let mut ended = Vec::new();
         for record in window {
-            if map::is_noise(&record) || book.settled.contains(&record.request_id) {
+            if map::is_noise(&record)
+                || book.settled.contains(&record.request_id)
+                || !complete_due && book.incomplete.contains_key(&record.request_id)
+            {
                 continue;
             }
             let is_ours = ours.contains(record.request_id.as_str());
@@ -106,9 +126,13 @@ impl Poller {
                 book.open.insert(record.request_id.clone(), record.clone());
             }
             self.remember(&record);
-            let (row, complete) = self.request_row(&record);
+            let (row, complete) = self.request_row(&record, |name| clusters.get(name).cloned());
             if over && (complete || old || is_ours) {
+                book.incomplete.remove(&record.request_id);
                 book.settled.insert(record.request_id.clone());
+            } else if over {
+                book.incomplete
+                    .insert(record.request_id.clone(), record.clone());
             }
             if is_ours {
                 // It may have been seen before it was known whose it is.
@@ -155,11 +179,12 @@ impl Poller {
     }
 
     /// The row, and whether it says all that it can: whose it is by name, and in which workspace.
-    fn request_row(&self, record: &RequestRecord) -> (Request, bool) {
-        let cluster = record
-            .cluster_name
-            .as_deref()
-            .and_then(|name| self.workspace_of_cluster(name));
+    fn request_row(
+        &self,
+        record: &RequestRecord,
+        workspace_of: impl Fn(&str) -> Option<Option<Text>>,
+    ) -> (Request, bool) {
+        let cluster = record.cluster_name.as_deref().and_then(workspace_of);
         let known = cluster.is_some();
         let mut row = map::request(
             &self.name,
@@ -192,21 +217,21 @@ impl Poller {
         })
     }
 
-    /// The workspace of a cluster, when the cluster is known: listed, or behind a job, replica or worker.
-    fn workspace_of_cluster(&self, name: &str) -> Option<Option<Text>> {
-        [Kind::Cluster, Kind::Job, Kind::Replica, Kind::Worker]
-            .into_iter()
-            .find_map(|kind| {
-                let mut found = self.rows(kind, |row| {
-                    let cluster = match row {
-                        Entity::Job(job) => job.cluster.as_deref(),
-                        // Replicas and workers are called as their clusters.
-                        row => Some(row.name().as_str()),
-                    };
-                    (cluster == Some(name)).then(|| row.workspace().cloned())
-                });
-                found.pop()
-            })
+    /// The workspaces of the clusters that are known: listed, or behind a job, replica or worker.
+    fn workspaces_of_clusters(&self) -> HashMap<Text, Option<Text>> {
+        let mut known = HashMap::new();
+        // What is listed itself counts most, so it comes last.
+        for kind in [Kind::Worker, Kind::Replica, Kind::Job, Kind::Cluster] {
+            known.extend(self.rows(kind, |row| {
+                let cluster = match row {
+                    Entity::Job(job) => job.cluster.as_ref()?,
+                    // Replicas and workers are called as their clusters.
+                    row => row.name(),
+                };
+                Some((cluster.clone(), row.workspace().cloned()))
+            }));
+        }
+        known
     }
 
     fn all_workspaces_are_open(&self) -> bool {
