@@ -1,22 +1,28 @@
 //! Managed jobs that are being cancelled are followed to their end.
 //!
-//! SkyPilot's controller carries a cancellation out some seconds after the request for it has ended, and no
-//! request tells when. So for a while after such a request, and while a job is on its way out, the jobs that
-//! are not over are asked for by number, one call after the other: a call by number also brings what has just
-//! ended, which the list of unfinished jobs does not.
+//! SkyPilot's controller carries a cancellation out some seconds after it was asked for, and no request tells
+//! when. So while such a request runs, for a while after it, and while a job is on its way out, the jobs that
+//! are not over are asked for by number: a call by number also brings what has just ended, which the list of
+//! unfinished jobs does not. A call takes SkyPilot seconds, nearly all of them before it reads its records, so
+//! a second one begins half way through the first.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use skytower_api_client::entity::Job;
+use skytower_api_client::wire::Change;
 use skytower_api_client::{Kind, Phase};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::Poller;
+use super::{CallError, Poller};
 use crate::source::skypilot::map;
 
 /// Jobs that are followed at the same time: those on their way out first, then the newest.
 const FOLLOWED: usize = 100;
+/// Calls under way at the same time.
+const AT_ONCE: usize = 2;
 
 impl Poller {
     /// Follows managed jobs closely for a while.
@@ -28,6 +34,8 @@ impl Poller {
     pub(super) async fn escort(self: Arc<Self>) {
         let mut hurry = self.hurry.subscribe();
         let mut link = self.link.subscribe();
+        let mut calls = JoinSet::new();
+        let mut took = Duration::ZERO;
         loop {
             let due = |until: &Option<Instant>| until.is_some_and(|until| until > Instant::now());
             if hurry.wait_for(due).await.is_err() || link.wait_for(|up| *up).await.is_err() {
@@ -38,23 +46,42 @@ impl Poller {
                 self.hurry.send_replace(None);
                 continue;
             }
-            match self.follow(&followed).await {
-                Ok(arrived) => {
-                    let waits = self
-                        .on_their_way()
-                        .iter()
-                        .any(|job| job.phase == Phase::Stopping);
-                    if arrived && !waits {
-                        self.hurry.send_replace(None);
+            calls.spawn(self.clone().follow(followed));
+            let next = tokio::time::sleep((took / 2).max(self.pace.gap));
+            tokio::pin!(next);
+            // Until there is room for another call, and its time has come.
+            let mut time_has_come = false;
+            while !time_has_come || calls.len() >= AT_ONCE {
+                tokio::select! {
+                    () = &mut next, if !time_has_come => time_has_come = true,
+                    Some(ended) = calls.join_next() => {
+                        took = self.arrived(ended.ok());
                     }
                 }
-                // The list's own looks say what is wrong; a server in trouble is not hurried.
-                Err(_) => {
-                    self.hurry.send_replace(None);
-                }
             }
-            tokio::time::sleep(self.pace.gap).await;
         }
+    }
+
+    /// What a call says about going on. Returns how long it took.
+    fn arrived(&self, call: Option<(Duration, Result<bool, CallError>)>) -> Duration {
+        let Some((took, outcome)) = call else {
+            return Duration::ZERO;
+        };
+        let over = match outcome {
+            Ok(ended) => {
+                ended
+                    && !self
+                        .on_their_way()
+                        .iter()
+                        .any(|job| job.phase == Phase::Stopping)
+            }
+            // The list's own looks say what is wrong; a server in trouble is not hurried.
+            Err(_) => true,
+        };
+        if over {
+            self.hurry.send_replace(None);
+        }
+        took
     }
 
     /// Tasks that are not over, those on their way out first.
@@ -67,8 +94,14 @@ impl Poller {
         jobs
     }
 
-    /// One look at these jobs. True when one of them has ended.
-    async fn follow(&self, followed: &[Job]) -> Result<bool, super::CallError> {
+    /// One look at these jobs: how long it took, and whether one of them has ended.
+    async fn follow(self: Arc<Self>, followed: Vec<Job>) -> (Duration, Result<bool, CallError>) {
+        let started = Instant::now();
+        let outcome = self.read_followed(&followed).await;
+        (started.elapsed(), outcome)
+    }
+
+    async fn read_followed(&self, followed: &[Job]) -> Result<bool, CallError> {
         let mut numbers: Vec<i64> = followed.iter().map(|job| job.job_id).collect();
         numbers.sort_unstable();
         numbers.dedup();
@@ -76,16 +109,26 @@ impl Poller {
             .ask_for_jobs(json!({"job_ids": numbers}), map::FINAL_FIELDS)
             .await?;
         let (mut rows, _) = self.decode_jobs(&records);
-        rows.retain_mut(|row| {
-            let before = followed.iter().find(|job| job.key == row.key);
-            if !row.phase.is_over() {
-                // As in the list of unfinished jobs.
-                row.duration_s = None;
+        for row in rows.iter_mut().filter(|row| !row.phase.is_over()) {
+            // As in the list of unfinished jobs.
+            row.duration_s = None;
+        }
+        let mut ended = false;
+        self.hub.commit_with(|table| {
+            rows.retain(|row| {
+                let before = followed.iter().find(|job| job.key == row.key);
+                let now = table.get(&row.key).and_then(|now| now.as_job());
+                // Only what this call saw change, and no other one meanwhile.
+                before.zip(now).is_some_and(|(before, now)| {
+                    before.status != row.status && before.status == now.status
+                })
+            });
+            ended = rows.iter().any(|row| row.phase.is_over());
+            if rows.iter().any(|row| row.phase == Phase::Stopping) {
+                self.hurry();
             }
-            before.is_some_and(|before| before.status != row.status)
+            rows.into_iter().map(|row| Change::Upsert(row.into()))
         });
-        let arrived = rows.iter().any(|row| row.phase.is_over());
-        self.commit_jobs(rows);
-        Ok(arrived)
+        Ok(ended)
     }
 }

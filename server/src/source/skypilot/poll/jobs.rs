@@ -152,7 +152,7 @@ impl Poller {
         (rows, malformed)
     }
 
-    pub(super) fn commit_jobs(&self, rows: Vec<Job>) {
+    fn commit_jobs(&self, rows: Vec<Job>) {
         if rows.iter().any(|row| row.phase == Phase::Stopping) {
             self.hurry();
         }

@@ -116,14 +116,19 @@ impl Poller {
             let old = record
                 .ended()
                 .is_some_and(|ended| now.since(ended) > KEPT_MS);
+            let mut is_news = false;
             if over {
                 book.open.remove(&record.request_id);
                 // What ended before the first look is in the lists already.
-                if book.over.insert(record.request_id.clone()) && book.started {
+                is_news = book.over.insert(record.request_id.clone()) && book.started;
+                if is_news {
                     ended.push(record.clone());
                 }
             } else {
                 book.open.insert(record.request_id.clone(), record.clone());
+            }
+            if record.verb() == "jobs.cancel" && book.started && (!over || is_news) {
+                self.hurry();
             }
             self.remember(&record);
             let (row, complete) = self.request_row(&record, |name| clusters.get(name).cloned());
@@ -148,9 +153,6 @@ impl Poller {
         self.board.read(Kind::Request, None);
         self.drop_old_requests(now);
         for record in ended {
-            if record.verb() == "jobs.cancel" {
-                self.hurry();
-            }
             self.concern(map::concerns(&record), record.cluster_name.as_deref());
         }
         Ok(Look::Done)
