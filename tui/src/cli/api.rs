@@ -90,7 +90,7 @@ async fn login(global: &Global, token: Option<String>) -> Result<u8, Failure> {
         } else {
             let password = ask_secret("Password: ").await?;
             Credentials::Basic {
-                user: user.into(),
+                user,
                 password,
             }
         };
