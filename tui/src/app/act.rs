@@ -157,10 +157,19 @@ impl Model {
 
 /// Why an action does nothing here; none when it does.
 pub fn why_not(model: &Model, action: &'static ActionSpec) -> Option<String> {
+    why_not_with(model, action, ActionOptions::default())
+}
+
+/// As [`why_not`], for what the options ask of the action.
+pub(crate) fn why_not_with(
+    model: &Model,
+    action: &'static ActionSpec,
+    options: ActionOptions,
+) -> Option<String> {
     if !model.is_live() {
         return Some("not connected: actions are off, nothing is queued".to_owned());
     }
-    let plan = model.plan(action, ActionOptions::default());
+    let plan = model.plan(action, options);
     if plan.count() > 0 {
         return None;
     }

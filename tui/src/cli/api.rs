@@ -89,10 +89,7 @@ async fn login(global: &Global, token: Option<String>) -> Result<u8, Failure> {
             Credentials::Bearer(ask_secret("Token: ").await?)
         } else {
             let password = ask_secret("Password: ").await?;
-            Credentials::Basic {
-                user,
-                password,
-            }
+            Credentials::Basic { user, password }
         };
         found = probe(&endpoint, PROBE).await;
     }

@@ -28,7 +28,7 @@ pub(super) fn start(
             model.say(Severity::Bad, reason);
             return Vec::new();
         }
-        model.overlays.push(Overlay::Pick(picks::idling()));
+        model.overlays.push(Overlay::Pick(picks::idling(model)));
         return Vec::new();
     }
     let plan = model.plan(action, options.unwrap_or_default());

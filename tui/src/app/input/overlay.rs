@@ -67,7 +67,8 @@ pub(super) fn key(model: &mut Model, chord: Chord) -> Effects {
         Overlay::Pick(picker) => {
             let picked = picker.key(chord);
             if picked == Picked::Open && picker.title == AUTOSTOP {
-                picker.items = autostop_items(&picker.typed);
+                let no_stop = picker.items.iter().find_map(|item| item.off.clone());
+                picker.items = autostop_items(&picker.typed, no_stop.as_ref());
             }
             picked_one(model, picked)
         }

@@ -8,7 +8,7 @@ use skytower_api_client::{Kind, human};
 
 use super::rows::my_workspaces;
 use crate::app::SCREENS;
-use crate::app::act::{called, command_why_not, why_not};
+use crate::app::act::{called, command_why_not, why_not, why_not_with};
 use crate::app::list::Scope;
 use crate::app::model::{Model, Page};
 use crate::app::pick::{Choice, Item, Picker};
@@ -18,18 +18,24 @@ use crate::keys::{self, Command, bindings};
 pub(super) const AUTOSTOP: &str = "Autostop";
 
 /// After how long of idling.
-pub(super) fn idling() -> Picker {
+pub(super) fn idling(model: &Model) -> Picker {
+    let to_stop = ActionOptions {
+        idle_minutes: Some(1),
+        down: false,
+    };
+    let no_stop = why_not_with(model, autostop(), to_stop);
     Picker {
         title: AUTOSTOP.to_owned(),
         prompt: "or type a time, such as 45m or 3h",
         typed: String::new(),
-        items: autostop_items(""),
+        items: autostop_items("", no_stop.as_ref()),
         at: 0,
         command_line: false,
     }
 }
 
-pub(super) fn autostop_items(typed: &str) -> Vec<Item> {
+/// The times to choose from; `no_stop` says why stopping is not among what is possible.
+pub(super) fn autostop_items(typed: &str, no_stop: Option<&String>) -> Vec<Item> {
     let mut spans: Vec<u32> = vec![10, 30, 60, 180];
     let own = human::parse_span(typed.trim()).map(|ms| (ms / 60_000) as u32);
     if let Some(minutes) = own.filter(|minutes| *minutes > 0) {
@@ -50,17 +56,20 @@ pub(super) fn autostop_items(typed: &str) -> Vec<Item> {
         String::new()
     };
     let mut items = Vec::new();
-    for down in [false, true] {
+    // What is possible comes first.
+    for down in [no_stop.is_some(), no_stop.is_none()] {
         for minutes in &spans {
             let verb = if down { "tear down" } else { "stop" };
-            items.push(item(
+            let mut item = item(
                 format!("{verb} after {}{tag}", written(*minutes)),
                 "of idling",
                 ActionOptions {
                     idle_minutes: Some(*minutes),
                     down,
                 },
-            ));
+            );
+            item.off = no_stop.filter(|_| !down).cloned();
+            items.push(item);
         }
     }
     items.push(item(
