@@ -1,7 +1,6 @@
 //! A list of rows: what is shown, in which order, and what is selected. Selection and marks are by
 //! key; positions are derived and never kept as truth.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -207,30 +206,8 @@ impl List {
         let sort = columns(self.kind)
             .iter()
             .find(|column| column.id == self.sort.0);
-        let mut keyed: Vec<(Value, Unit)> = units
-            .into_iter()
-            .map(|unit| {
-                let value = sort.map_or(Value::None, |column| (column.value)(&unit.row, context));
-                (value, unit)
-            })
-            .collect();
-        let descends = self.sort.1;
-        keyed.sort_by(|(a, left), (b, right)| {
-            let unknown = matches!(a, Value::None) || matches!(b, Value::None);
-            let order = compare(a, b);
-            let order = if descends && !unknown {
-                order.reverse()
-            } else {
-                order
-            };
-            match order {
-                Ordering::Equal => natural(left.row.name(), right.row.name())
-                    .then_with(|| left.row.key().cmp(right.row.key())),
-                order => order,
-            }
-        });
         self.lines.clear();
-        for (_, unit) in keyed {
+        for unit in sorted(units, sort, self.sort.1, context) {
             let open = self.open.contains(unit.row.key());
             let fold = match (unit.children.is_empty(), open) {
                 (true, _) => Fold::Leaf,
@@ -280,7 +257,11 @@ impl List {
             if there {
                 return;
             }
-            if let Some(at) = self.lines.iter().position(|line| line.key() == key) {
+            // It has rarely gone far.
+            let found = |at: &usize| self.lines.get(*at).is_some_and(|line| line.key() == key);
+            let far = self.lines.len().max(self.at);
+            let near = (1..=far).flat_map(|by| [self.at.wrapping_sub(by), self.at + by]);
+            if let Some(at) = near.into_iter().find(found) {
                 self.at = at;
                 return;
             }
@@ -339,11 +320,12 @@ impl List {
                 .sort_by(|a, b| natural(a.key().as_str(), b.key().as_str()));
             // The keys of a job's tasks are neighbours.
             if self.kind == Kind::Job && self.parent.is_none() {
-                let mut tasks = vec![row.clone()];
+                let mut tasks = Vec::new();
                 while let Some(next) = rows.next_if(|next| same_job(row, next)) {
                     tasks.push(next.clone());
                 }
-                if tasks.len() > 1 {
+                if !tasks.is_empty() {
+                    tasks.push(row.clone());
                     tasks.sort_by_key(|task| task.as_job().map_or(0, |job| job.task_id));
                     unit = Unit {
                         row: job_of_tasks(&tasks),
@@ -451,6 +433,91 @@ impl Unit {
     }
 }
 
+/// Units in the order of a column. Most are told apart by a number; only what is equal by that is compared
+/// in full, then by name and key.
+fn sorted(
+    units: Vec<Unit>,
+    by: Option<&Column>,
+    descends: bool,
+    context: &Context,
+) -> impl Iterator<Item = Unit> {
+    let values: Vec<Value> = units
+        .iter()
+        .map(|unit| by.map_or(Value::None, |column| (column.value)(&unit.row, context)))
+        .collect();
+    // Numbers of different sorts of cells cannot be compared.
+    let mut known = values.iter().filter(|value| !matches!(value, Value::None));
+    let sort = known.next().map(std::mem::discriminant);
+    let alike = known.all(|value| Some(std::mem::discriminant(value)) == sort);
+    let mut keyed: Vec<(u64, u32)> = values
+        .iter()
+        .zip(0..)
+        .map(|(value, at)| match rank(value) {
+            // What is unknown comes last whichever way the rest is sorted.
+            UNKNOWN => (UNKNOWN, at),
+            _ if !alike => (0, at),
+            rank if descends => (UNKNOWN - 1 - rank, at),
+            rank => (rank, at),
+        })
+        .collect();
+    keyed.sort_unstable_by(|(a, left), (b, right)| {
+        a.cmp(b).then_with(|| {
+            let (left, right) = (*left as usize, *right as usize);
+            let order = compare(&values[left], &values[right]);
+            let order = if descends { order.reverse() } else { order };
+            let (left, right) = (&units[left].row, &units[right].row);
+            order
+                .then_with(|| natural(left.name(), right.name()))
+                .then_with(|| left.key().cmp(right.key()))
+        })
+    });
+    let mut units: Vec<Option<Unit>> = units.into_iter().map(Some).collect();
+    keyed
+        .into_iter()
+        .filter_map(move |(_, at)| units.get_mut(at as usize)?.take())
+}
+
+/// The rank of an unknown cell, and of no other.
+const UNKNOWN: u64 = u64::MAX;
+
+/// A number that never contradicts [`compare`]: of two cells of the same sort the one with the smaller
+/// number comes first; equal numbers say nothing.
+fn rank(value: &Value) -> u64 {
+    const SIGN: u64 = 1 << 63;
+    /// The order of whole numbers in that of unsigned ones.
+    fn whole(number: i64) -> u64 {
+        (number as u64 ^ SIGN).min(UNKNOWN - 1)
+    }
+    match value {
+        Value::None => UNKNOWN,
+        Value::Int(number) | Value::Span(number) => whole(*number),
+        // The youngest first.
+        Value::Moment(at) | Value::Clock(at) => whole(at.0.saturating_neg()),
+        Value::Flag(flag) => u64::from(!flag),
+        Value::Status(phase, word) => (*phase as u64) << 56 | head_rank(word) >> 8,
+        Value::Text(words) => head_rank(words),
+        Value::Number(number) | Value::Gigabytes(number) => {
+            // As `total_cmp`.
+            let bits = number.to_bits();
+            let rank = if bits & SIGN == 0 { bits | SIGN } else { !bits };
+            rank.min(UNKNOWN - 1)
+        }
+    }
+}
+
+/// The beginning of words in natural order, up to the first digit: from there on numbers count.
+fn head_rank(words: &str) -> u64 {
+    let mut rank = [0; 8];
+    for (slot, byte) in rank.iter_mut().zip(words.bytes()) {
+        *slot = byte.to_ascii_lowercase();
+        if byte.is_ascii_digit() {
+            *slot = b'0';
+            break;
+        }
+    }
+    u64::from_be_bytes(rank).min(UNKNOWN - 1)
+}
+
 fn is_fault(phase: Phase) -> bool {
     matches!(phase, Phase::Failed | Phase::Degraded)
 }
@@ -509,4 +576,38 @@ pub(crate) fn job_row(table: &Table, key: &Key) -> Option<Arc<Entity>> {
         .collect();
     tasks.sort_by_key(|task| task.as_job().map_or(0, |job| job.task_id));
     (!tasks.is_empty()).then(|| job_of_tasks(&tasks))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use skytower_api_client::EpochMs;
+
+    fn cells() -> impl Strategy<Value = (Value, Value)> {
+        let text = || "[a-cA-C0-9.-]{0,12}|\\PC{0,9}";
+        let number = || prop_oneof![any::<f64>(), (-3..3i32).prop_map(f64::from)];
+        let moment = || any::<i64>().prop_map(EpochMs);
+        let phase = || (0..Phase::ALL.len()).prop_map(|at| Phase::ALL[at]);
+        prop_oneof![
+            (text(), text()).prop_map(|(a, b)| (Value::Text(a.into()), Value::Text(b.into()))),
+            (any::<i64>(), any::<i64>()).prop_map(|(a, b)| (Value::Int(a), Value::Int(b))),
+            (-5..5i64, -5..5i64).prop_map(|(a, b)| (Value::Span(a), Value::Span(b))),
+            (number(), number()).prop_map(|(a, b)| (Value::Number(a), Value::Number(b))),
+            (moment(), moment()).prop_map(|(a, b)| (Value::Moment(a), Value::Moment(b))),
+            (any::<bool>(), any::<bool>()).prop_map(|(a, b)| (Value::Flag(a), Value::Flag(b))),
+            (phase(), text(), phase(), text()).prop_map(|(a, x, b, y)| {
+                (Value::Status(a, x.into()), Value::Status(b, y.into()))
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn ranks_never_contradict_the_order((a, b) in cells()) {
+            let by_rank = rank(&a).cmp(&rank(&b));
+            prop_assert!(by_rank.is_eq() || by_rank == compare(&a, &b), "{a:?} {b:?}");
+            prop_assert!(rank(&a) != UNKNOWN);
+        }
+    }
 }
