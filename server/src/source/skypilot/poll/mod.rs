@@ -9,6 +9,8 @@ mod clusters;
 mod focus;
 mod health;
 mod infra;
+#[doc(hidden)]
+pub mod intake;
 mod jobs;
 mod ledger;
 mod pace;
