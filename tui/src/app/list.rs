@@ -1,16 +1,16 @@
 //! A list of rows: what is shown, in which order, and what is selected. Selection and marks are by
 //! key; positions are derived and never kept as truth.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use skytower_api_client::column::{
-    Column, Context, Value, columns, compare, default_sort, fit, natural, write_text,
-};
+use skytower_api_client::column::{Column, Context, Value, columns, default_sort, fit, write_text};
 use skytower_api_client::entity::{Entity, Owner};
 use skytower_api_client::query::{Query, QueryError};
+use skytower_api_client::table::Touch;
 use skytower_api_client::{Key, Kind, Phase, Table, Text, policy};
 
+use super::order::{Order, child_kind};
 use crate::text::width;
 
 /// Whose things are shown.
@@ -109,6 +109,8 @@ pub struct List {
     pub dirty: bool,
     /// The widest cell seen, per column; only grows, so that nothing jumps.
     widest: Vec<u16>,
+    /// All of its rows, sorted.
+    order: Order,
 }
 
 impl List {
@@ -116,6 +118,7 @@ impl List {
     pub fn new(kind: Kind, parent: Option<Key>) -> Self {
         Self {
             kind,
+            order: Order::new(kind, parent.clone()),
             parent,
             filter: String::new(),
             query: Query::default(),
@@ -139,16 +142,20 @@ impl List {
 
     /// The kind whose rows are children in this list's tree.
     pub fn child_kind(&self) -> Option<Kind> {
-        match self.kind {
-            Kind::Service => Some(Kind::Replica),
-            Kind::Pool => Some(Kind::Worker),
-            _ => None,
-        }
+        child_kind(self.kind)
     }
 
     /// Does a change of rows of `kind` concern this list.
     pub fn shows(&self, kind: Kind) -> bool {
         self.kind == kind || self.child_kind() == Some(kind)
+    }
+
+    /// A row came, changed or left.
+    pub(crate) fn note(&mut self, touch: &Touch) {
+        if touch.key.kind().is_some_and(|kind| self.shows(kind)) {
+            self.dirty = true;
+            self.order.note(touch);
+        }
     }
 
     /// The line under the cursor.
@@ -202,12 +209,21 @@ impl List {
             return;
         }
         self.dirty = false;
-        let units = self.units(table, scope, context);
-        let sort = columns(self.kind)
-            .iter()
-            .find(|column| column.id == self.sort.0);
+        self.order.refresh(table, self.sort, context);
         self.lines.clear();
-        for unit in sorted(units, sort, self.sort.1, context) {
+        self.in_scope = 0;
+        self.total = self.order.units().len();
+        for unit in self.order.units() {
+            if self.parent.is_none() && !scope.holds(&unit.row, context) {
+                continue;
+            }
+            self.in_scope += 1;
+            if self.faults && !unit.all().any(|row| is_fault(row.phase())) {
+                continue;
+            }
+            if !self.query.is_empty() && !unit.all().any(|row| self.query.matches(row, context)) {
+                continue;
+            }
             let open = self.open.contains(unit.row.key());
             let fold = match (unit.children.is_empty(), open) {
                 (true, _) => Fold::Leaf,
@@ -215,12 +231,12 @@ impl List {
                 (false, true) => Fold::Open,
             };
             self.lines.push(Line {
-                row: unit.row,
+                row: unit.row.clone(),
                 fold,
             });
             if open {
-                self.lines.extend(unit.children.into_iter().map(|row| Line {
-                    row,
+                self.lines.extend(unit.children.iter().map(|row| Line {
+                    row: row.clone(),
                     fold: Fold::Child,
                 }));
             }
@@ -267,88 +283,6 @@ impl List {
             }
         }
         self.go(self.at);
-    }
-
-    fn belongs(&self, row: &Entity) -> bool {
-        let Some(parent) = &self.parent else {
-            return true;
-        };
-        match row {
-            Entity::ClusterJob(job) => job.cluster_key == *parent,
-            Entity::Replica(replica) => replica.service_key == *parent,
-            Entity::Worker(worker) => worker.pool_key == *parent,
-            Entity::Event(event) => {
-                event.subject == *parent
-                    || (parent.kind() == Some(Kind::Job)
-                        && job_of(&event.subject) == job_of(parent)
-                        && event.subject.source() == parent.source())
-            }
-            Entity::Job(job) => {
-                job.key.source() == parent.source() && job_of(&job.key) == job_of(parent)
-            }
-            _ => true,
-        }
-    }
-
-    fn units(&mut self, table: &Table, scope: &Scope, context: &Context) -> Vec<Unit> {
-        self.total = 0;
-        self.in_scope = 0;
-        let mut children: BTreeMap<&Key, Vec<Arc<Entity>>> = BTreeMap::new();
-        if let Some(kind) = self.child_kind() {
-            for row in table.rows(kind) {
-                let parent = match &**row {
-                    Entity::Replica(replica) => &replica.service_key,
-                    Entity::Worker(worker) => &worker.pool_key,
-                    _ => continue,
-                };
-                children.entry(parent).or_default().push(row.clone());
-            }
-        }
-        let mut units: Vec<Unit> = Vec::new();
-        let mut rows = table
-            .rows(self.kind)
-            .filter(|row| self.belongs(row))
-            .peekable();
-        let mut total = 0;
-        let mut in_scope = 0;
-        while let Some(row) = rows.next() {
-            let mut unit = Unit {
-                row: row.clone(),
-                children: children.remove(row.key()).unwrap_or_default(),
-            };
-            unit.children
-                .sort_by(|a, b| natural(a.key().as_str(), b.key().as_str()));
-            // The keys of a job's tasks are neighbours.
-            if self.kind == Kind::Job && self.parent.is_none() {
-                let mut tasks = Vec::new();
-                while let Some(next) = rows.next_if(|next| same_job(row, next)) {
-                    tasks.push(next.clone());
-                }
-                if !tasks.is_empty() {
-                    tasks.push(row.clone());
-                    tasks.sort_by_key(|task| task.as_job().map_or(0, |job| job.task_id));
-                    unit = Unit {
-                        row: job_of_tasks(&tasks),
-                        children: tasks,
-                    };
-                }
-            }
-            total += 1;
-            if self.parent.is_none() && !scope.holds(&unit.row, context) {
-                continue;
-            }
-            in_scope += 1;
-            if self.faults && !unit.all().any(|row| is_fault(row.phase())) {
-                continue;
-            }
-            if !self.query.is_empty() && !unit.all().any(|row| self.query.matches(row, context)) {
-                continue;
-            }
-            units.push(unit);
-        }
-        self.total = total;
-        self.in_scope = in_scope;
-        units
     }
 
     /// Scrolls so that the cursor is on the screen.
@@ -422,120 +356,17 @@ pub(crate) fn value(line: &Line, column: &Column, context: &Context) -> Value {
         })
 }
 
-struct Unit {
-    row: Arc<Entity>,
-    children: Vec<Arc<Entity>>,
-}
-
-impl Unit {
-    fn all(&self) -> impl Iterator<Item = &Arc<Entity>> {
-        std::iter::once(&self.row).chain(&self.children)
-    }
-}
-
-/// Units in the order of a column. Most are told apart by a number; only what is equal by that is compared
-/// in full, then by name and key.
-fn sorted(
-    units: Vec<Unit>,
-    by: Option<&Column>,
-    descends: bool,
-    context: &Context,
-) -> impl Iterator<Item = Unit> {
-    let values: Vec<Value> = units
-        .iter()
-        .map(|unit| by.map_or(Value::None, |column| (column.value)(&unit.row, context)))
-        .collect();
-    // Numbers of different sorts of cells cannot be compared.
-    let mut known = values.iter().filter(|value| !matches!(value, Value::None));
-    let sort = known.next().map(std::mem::discriminant);
-    let alike = known.all(|value| Some(std::mem::discriminant(value)) == sort);
-    let mut keyed: Vec<(u64, u32)> = values
-        .iter()
-        .zip(0..)
-        .map(|(value, at)| match rank(value) {
-            // What is unknown comes last whichever way the rest is sorted.
-            UNKNOWN => (UNKNOWN, at),
-            _ if !alike => (0, at),
-            rank if descends => (UNKNOWN - 1 - rank, at),
-            rank => (rank, at),
-        })
-        .collect();
-    keyed.sort_unstable_by(|(a, left), (b, right)| {
-        a.cmp(b).then_with(|| {
-            let (left, right) = (*left as usize, *right as usize);
-            let order = compare(&values[left], &values[right]);
-            let order = if descends { order.reverse() } else { order };
-            let (left, right) = (&units[left].row, &units[right].row);
-            order
-                .then_with(|| natural(left.name(), right.name()))
-                .then_with(|| left.key().cmp(right.key()))
-        })
-    });
-    let mut units: Vec<Option<Unit>> = units.into_iter().map(Some).collect();
-    keyed
-        .into_iter()
-        .filter_map(move |(_, at)| units.get_mut(at as usize)?.take())
-}
-
-/// The rank of an unknown cell, and of no other.
-const UNKNOWN: u64 = u64::MAX;
-
-/// A number that never contradicts [`compare`]: of two cells of the same sort the one with the smaller
-/// number comes first; equal numbers say nothing.
-fn rank(value: &Value) -> u64 {
-    const SIGN: u64 = 1 << 63;
-    /// The order of whole numbers in that of unsigned ones.
-    fn whole(number: i64) -> u64 {
-        (number as u64 ^ SIGN).min(UNKNOWN - 1)
-    }
-    match value {
-        Value::None => UNKNOWN,
-        Value::Int(number) | Value::Span(number) => whole(*number),
-        // The youngest first.
-        Value::Moment(at) | Value::Clock(at) => whole(at.0.saturating_neg()),
-        Value::Flag(flag) => u64::from(!flag),
-        Value::Status(phase, word) => (*phase as u64) << 56 | head_rank(word) >> 8,
-        Value::Text(words) => head_rank(words),
-        Value::Number(number) | Value::Gigabytes(number) => {
-            // As `total_cmp`.
-            let bits = number.to_bits();
-            let rank = if bits & SIGN == 0 { bits | SIGN } else { !bits };
-            rank.min(UNKNOWN - 1)
-        }
-    }
-}
-
-/// The beginning of words in natural order, up to the first digit: from there on numbers count.
-fn head_rank(words: &str) -> u64 {
-    let mut rank = [0; 8];
-    for (slot, byte) in rank.iter_mut().zip(words.bytes()) {
-        *slot = byte.to_ascii_lowercase();
-        if byte.is_ascii_digit() {
-            *slot = b'0';
-            break;
-        }
-    }
-    u64::from_be_bytes(rank).min(UNKNOWN - 1)
-}
-
 fn is_fault(phase: Phase) -> bool {
     matches!(phase, Phase::Failed | Phase::Degraded)
 }
 
-fn job_of(key: &Key) -> &str {
+pub(super) fn job_of(key: &Key) -> &str {
     key.id().split('/').next().unwrap_or_default()
-}
-
-fn same_job(a: &Entity, b: &Entity) -> bool {
-    match (a.as_job(), b.as_job()) {
-        (Some(a), Some(b)) => a.job_id == b.job_id && a.source == b.source,
-        _ => false,
-    }
 }
 
 /// One row for a job of several tasks. Its state is that of the task that decides: in a pipeline the
 /// first that has not succeeded, in a group the one that needs attention most.
-fn job_of_tasks(tasks: &[Arc<Entity>]) -> Arc<Entity> {
+pub(super) fn job_of_tasks(tasks: &[Arc<Entity>]) -> Arc<Entity> {
     let jobs: Vec<_> = tasks.iter().filter_map(|task| task.as_job()).collect();
     let Some(first) = jobs.first() else {
         return tasks
@@ -576,38 +407,4 @@ pub(crate) fn job_row(table: &Table, key: &Key) -> Option<Arc<Entity>> {
         .collect();
     tasks.sort_by_key(|task| task.as_job().map_or(0, |job| job.task_id));
     (!tasks.is_empty()).then(|| job_of_tasks(&tasks))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use skytower_api_client::EpochMs;
-
-    fn cells() -> impl Strategy<Value = (Value, Value)> {
-        let text = || "[a-cA-C0-9.-]{0,12}|\\PC{0,9}";
-        let number = || prop_oneof![any::<f64>(), (-3..3i32).prop_map(f64::from)];
-        let moment = || any::<i64>().prop_map(EpochMs);
-        let phase = || (0..Phase::ALL.len()).prop_map(|at| Phase::ALL[at]);
-        prop_oneof![
-            (text(), text()).prop_map(|(a, b)| (Value::Text(a.into()), Value::Text(b.into()))),
-            (any::<i64>(), any::<i64>()).prop_map(|(a, b)| (Value::Int(a), Value::Int(b))),
-            (-5..5i64, -5..5i64).prop_map(|(a, b)| (Value::Span(a), Value::Span(b))),
-            (number(), number()).prop_map(|(a, b)| (Value::Number(a), Value::Number(b))),
-            (moment(), moment()).prop_map(|(a, b)| (Value::Moment(a), Value::Moment(b))),
-            (any::<bool>(), any::<bool>()).prop_map(|(a, b)| (Value::Flag(a), Value::Flag(b))),
-            (phase(), text(), phase(), text()).prop_map(|(a, x, b, y)| {
-                (Value::Status(a, x.into()), Value::Status(b, y.into()))
-            }),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn ranks_never_contradict_the_order((a, b) in cells()) {
-            let by_rank = rank(&a).cmp(&rank(&b));
-            prop_assert!(by_rank.is_eq() || by_rank == compare(&a, &b), "{a:?} {b:?}");
-            prop_assert!(rank(&a) != UNKNOWN);
-        }
-    }
 }

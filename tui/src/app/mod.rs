@@ -11,6 +11,7 @@ mod list;
 mod log;
 mod model;
 mod msg;
+mod order;
 mod pick;
 mod update;
 

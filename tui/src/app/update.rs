@@ -171,12 +171,10 @@ fn feed(model: &mut Model, event: FeedEvent) -> Vec<Effect> {
 }
 
 fn touch(model: &mut Model, touched: &Touched) {
-    for kind in &touched.kinds {
-        for list in model.lists.values_mut() {
-            list.dirty |= list.shows(*kind);
-        }
-    }
     for change in &touched.changes {
+        for list in model.lists.values_mut() {
+            list.note(change);
+        }
         if let Some(kind) = change.key.kind() {
             let counts = |row: &Option<_>| row.as_ref().is_some_and(counts);
             let count = model.counts.entry(kind).or_default();
