@@ -166,11 +166,10 @@ impl Client {
 
     /// Waits for the end of a request and returns its value.
     pub async fn result(&self, rid: &str, deadline: Duration) -> Result<Box<RawValue>, CallError> {
-        let value = returned(&self.ended(rid, deadline).await?, None)?;
+        let fresh = returned(&self.ended(rid, deadline).await?, None)?;
         // Nothing was known before, so nothing is the same.
-        value
-            .map(|fresh| fresh.value)
-            .ok_or_else(|| malformed("/api/get", "it is empty"))
+        let json = fresh.map_or_else(|| "null".to_owned(), |fresh| fresh.json);
+        RawValue::from_string(json).map_err(|_| malformed("/api/get", "its value is not JSON"))
     }
 
     /// What `/api/get` says once a request has ended.
@@ -426,7 +425,8 @@ fn check_version(headers: &HeaderMap, path: &str) -> Result<(), CallError> {
 /// A value that was not known before.
 #[derive(Debug)]
 pub(super) struct Fresh {
-    pub(super) value: Box<RawValue>,
+    /// As it came; whether it is JSON shows when it is read.
+    pub(super) json: String,
     /// By which it is known the next time.
     pub(super) mark: u64,
 }
@@ -447,11 +447,10 @@ pub(super) fn returned(bytes: &[u8], known: Option<u64>) -> Result<Option<Fresh>
     if known == Some(mark) {
         return Ok(None);
     }
-    let value: Option<String> =
+    let json: Option<String> =
         serde_json::from_str(packed).map_err(|_| malformed(path, "its value is no text"))?;
-    let value = RawValue::from_string(value.unwrap_or_else(|| "null".into()))
-        .map_err(|_| malformed(path, "its value is not JSON"))?;
-    Ok(Some(Fresh { value, mark }))
+    let json = json.unwrap_or_else(|| "null".into());
+    Ok(Some(Fresh { json, mark }))
 }
 
 fn raw(path: &str, bytes: &[u8]) -> Result<Box<RawValue>, CallError> {
@@ -503,14 +502,14 @@ mod tests {
     #[test]
     fn a_value_is_unpacked_once() {
         let body = br#"{"status":"SUCCEEDED","return_value":"[\"a\\u00e9\", 1]","error":"null"}"#;
-        let Some(Fresh { value, mark }) = returned(body, None).unwrap() else {
+        let Some(Fresh { json, mark }) = returned(body, None).unwrap() else {
             panic!("nothing was known")
         };
-        assert_eq!(value.get(), r#"["a\u00e9", 1]"#);
+        assert_eq!(json, r#"["a\u00e9", 1]"#);
         assert!(returned(body, Some(mark)).unwrap().is_none());
         assert!(returned(body, Some(mark + 1)).unwrap().is_some());
         let nothing = returned(br#"{"status":"SUCCEEDED","return_value":null}"#, None);
-        assert_eq!(nothing.unwrap().unwrap().value.get(), "null");
+        assert_eq!(nothing.unwrap().unwrap().json, "null");
         assert!(returned(br#"{"status":"SUCCEEDED","return_value":[1]}"#, None).is_err());
         assert!(returned(br#"{"status":"FAILED","return_value":"1"}"#, Some(mark)).is_err());
     }

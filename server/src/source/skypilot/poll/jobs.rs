@@ -10,7 +10,7 @@ use skytower_api_client::wire::Change;
 use skytower_api_client::{Key, Kind, Text};
 use tokio::time::Instant;
 
-use super::ledger::{Ledger, records};
+use super::ledger::{Ledger, records_in};
 use super::{Books, Look, Poller, removal};
 use crate::source::skypilot::client::{CallError, Fresh};
 use crate::source::skypilot::map;
@@ -84,8 +84,8 @@ impl Poller {
         answer: Option<Fresh>,
         ledger: &mut Ledger,
     ) -> Result<Live, CallError> {
-        let reading = if let Some(Fresh { value, mark }) = answer {
-            let reading = ledger.read(&records(PATH, &value)?, |record| {
+        let reading = if let Some(Fresh { json, mark }) = answer {
+            let reading = ledger.read(&records_in(PATH, &json)?, |record| {
                 let row: Job = map::job(&self.name, record)?;
                 Ok((row.key.clone(), row))
             });
@@ -175,10 +175,10 @@ impl Poller {
     }
 
     fn decode_jobs(&self, answer: Option<Fresh>) -> Result<(Vec<Job>, usize), CallError> {
-        let Some(Fresh { value, .. }) = answer else {
+        let Some(Fresh { json, .. }) = answer else {
             return Ok((Vec::new(), 0));
         };
-        let records = records(PATH, &value)?;
+        let records = records_in(PATH, &json)?;
         let rows: Vec<Job> = records
             .iter()
             .filter_map(|record| map::job(&self.name, record).ok())

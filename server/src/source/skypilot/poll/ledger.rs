@@ -15,13 +15,17 @@ pub(super) fn records<'a>(
     path: &str,
     answer: &'a RawValue,
 ) -> Result<Vec<&'a RawValue>, CallError> {
+    records_in(path, answer.get())
+}
+
+/// As [`records`], of an answer that nobody has looked into.
+pub(super) fn records_in<'a>(path: &str, text: &'a str) -> Result<Vec<&'a RawValue>, CallError> {
     // Older peers answer the jobs' list bare.
     #[derive(Deserialize)]
     struct Jobs<'a> {
         #[serde(borrow)]
         jobs: Vec<&'a RawValue>,
     }
-    let text = answer.get();
     let list = if text.trim_start().starts_with('{') {
         serde_json::from_str::<Jobs<'a>>(text).map(|answer| answer.jobs)
     } else {
