@@ -301,18 +301,50 @@ impl Sort<'_> {
                 rank => (rank, at),
             })
             .collect();
-        keyed.sort_unstable_by(|(a, left), (b, right)| {
-            a.cmp(b).then_with(|| {
-                let (left, right) = (*left as usize, *right as usize);
-                let (value_a, value_b) = (&values[left], &values[right]);
-                self.compare_with(value_a, &units[left], value_b, &units[right])
-            })
-        });
+        keyed.sort_unstable();
+        for group in keyed.chunk_by_mut(|(a, _), (b, _)| a == b) {
+            self.sort_equals(group, &values, &units);
+        }
         let mut units: Vec<Option<Unit>> = units.into_iter().map(Some).collect();
         keyed
             .into_iter()
             .filter_map(|(_, at)| units.get_mut(at as usize)?.take())
             .collect()
+    }
+
+    /// Sorts rows whose cells have the same rank: by what the cells go on with, or by name where they are
+    /// wholly equal. Of both the beginning mostly decides.
+    fn sort_equals(&self, group: &mut [(u64, u32)], values: &[Value], units: &[Unit]) {
+        let [(_, first), _, ..] = group else { return };
+        let first = &values[*first as usize];
+        let equal = group
+            .iter()
+            .all(|(_, at)| compare(&values[*at as usize], first).is_eq());
+        let worded = group
+            .iter()
+            .all(|(_, at)| matches!(values[*at as usize], Value::Text(_)));
+        let mut keyed: Vec<([u8; 24], u32)> = group
+            .iter()
+            .map(|(_, at)| {
+                let head = match &values[*at as usize] {
+                    _ if equal => head(units[*at as usize].row.name()),
+                    Value::Text(words) if worded => head(words),
+                    _ => [0; 24],
+                };
+                (head, *at)
+            })
+            .collect();
+        let falls = self.descends && !equal;
+        keyed.sort_unstable_by(|(a, left), (b, right)| {
+            let order = if falls { b.cmp(a) } else { a.cmp(b) };
+            order.then_with(|| {
+                let (left, right) = (*left as usize, *right as usize);
+                self.compare_with(&values[left], &units[left], &values[right], &units[right])
+            })
+        });
+        for (slot, (_, at)) in group.iter_mut().zip(keyed) {
+            slot.1 = at;
+        }
     }
 }
 
@@ -333,8 +365,10 @@ fn rank(value: &Value) -> u64 {
         // The youngest first.
         Value::Moment(at) | Value::Clock(at) => whole(at.0.saturating_neg()),
         Value::Flag(flag) => u64::from(!flag),
-        Value::Status(phase, word) => (*phase as u64) << 56 | head_rank(word) >> 8,
-        Value::Text(words) => head_rank(words),
+        Value::Status(phase, word) => {
+            (*phase as u64) << 56 | u64::from_be_bytes(head::<8>(word)) >> 8
+        }
+        Value::Text(words) => u64::from_be_bytes(head::<8>(words)).min(UNKNOWN - 1),
         Value::Number(number) | Value::Gigabytes(number) => {
             // As `total_cmp`.
             let bits = number.to_bits();
@@ -344,17 +378,36 @@ fn rank(value: &Value) -> u64 {
     }
 }
 
-/// The beginning of words in natural order, up to the first digit: from there on numbers count.
-fn head_rank(words: &str) -> u64 {
-    let mut rank = [0; 8];
-    for (slot, byte) in rank.iter_mut().zip(words.bytes()) {
-        *slot = byte.to_ascii_lowercase();
-        if byte.is_ascii_digit() {
-            *slot = b'0';
+/// The beginning of words as bytes that compare as [`natural`] does: letters without their case, and of a
+/// number first how many digits it has. Where they are equal, they say nothing.
+fn head<const LENGTH: usize>(words: &str) -> [u8; LENGTH] {
+    let mut head = [0; LENGTH];
+    let mut slots = head.iter_mut();
+    let mut put = |byte| slots.next().map(|slot| *slot = byte);
+    let mut rest = words.as_bytes();
+    while let Some(byte) = rest.first() {
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (number, after) = rest.split_at(digits.max(1));
+        rest = after;
+        let done = if digits == 0 {
+            put(byte.to_ascii_lowercase())
+        } else {
+            let zeros = number.iter().take_while(|byte| **byte == b'0').count();
+            let number = &number[zeros..];
+            let Ok(length) = u8::try_from(number.len()) else {
+                // Nobody counts that far: the whole words decide.
+                put(b'0');
+                break;
+            };
+            put(b'0')
+                .and(put(length))
+                .and_then(|()| number.iter().try_for_each(|digit| put(*digit)))
+        };
+        if done.is_none() {
             break;
         }
     }
-    u64::from_be_bytes(rank).min(UNKNOWN - 1)
+    head
 }
 
 #[cfg(test)]
@@ -458,6 +511,10 @@ mod tests {
             let by_rank = rank(&a).cmp(&rank(&b));
             prop_assert!(by_rank.is_eq() || by_rank == compare(&a, &b), "{a:?} {b:?}");
             prop_assert!(rank(&a) != UNKNOWN);
+            if let (Value::Text(a), Value::Text(b)) = (&a, &b) {
+                let by_head = head::<24>(a).cmp(&head::<24>(b));
+                prop_assert!(by_head.is_eq() || by_head == natural(a, b), "{a:?} {b:?}");
+            }
         }
     }
 }
