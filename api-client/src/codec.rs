@@ -2,7 +2,19 @@
 //!
 //! One frame is one message, compressed on its own, so that the bytes can be shared by all clients
 //! with the same view. Small frames compress well only with the dictionary in `assets/wire-v1.dict`,
-//! which both sides hold.
+//! which both sides hold: a change of one job is 130 bytes, without it 371.
+//!
+//! Inside is JSON and not `MessagePack`, measured on 100,000 jobs with zstd at level 1
+//! (`cargo bench -p skytower-api-client`, 2 busy cores, CPU time):
+//!
+//! | | size | encode | decode |
+//! |---|---|---|---|
+//! | JSON | 3.80 MB | 85 ms | 130 ms |
+//! | `MessagePack` with names | 3.65 MB | 55 ms | 107 ms |
+//!
+//! A quarter of the CPU time of a snapshot, which is encoded once for all clients of a view, does not buy
+//! a second format: the same message is text for people, and text is what rows are read from everywhere
+//! else.
 
 use std::cell::RefCell;
 use std::sync::LazyLock;
