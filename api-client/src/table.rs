@@ -6,7 +6,8 @@
 //! client alike, so there is no queue per client, and falling behind merely makes the next answer
 //! larger.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use crate::entity::Entity;
@@ -170,13 +171,23 @@ pub enum Gap {
 pub struct Table {
     revision: u64,
     rows: BTreeMap<Kind, BTreeMap<Key, Slot>>,
-    /// Keys by the revision that last touched them, rows and departures alike.
+    /// Keys by the revision that last touched them, rows and departures alike. A follower answers nobody
+    /// and has none.
     order: BTreeSet<(u64, Key)>,
     departed: BTreeMap<Key, Departed>,
     /// Cursors older than this cannot be served by a delta.
     horizon: u64,
-    /// A follower between the first snapshot message and `ready`: the keys named so far.
-    resetting: Option<BTreeSet<Key>>,
+    /// A follower between the first snapshot message and `ready`.
+    resetting: Option<Reset>,
+}
+
+/// A snapshot that is coming in.
+#[derive(Clone, Debug)]
+struct Reset {
+    /// There was nothing before it: whatever is here is named by it.
+    afresh: bool,
+    /// The keys named so far, when they are of use.
+    named: HashSet<Key>,
 }
 
 impl Table {
@@ -448,18 +459,20 @@ impl Table {
         let mut touched = Touched::default();
         match message {
             ServerMessage::Snapshot { revision, rows, .. } => {
-                let mut named = self.resetting.take().unwrap_or_default();
+                let mut reset = self.reset();
                 for row in rows {
-                    named.insert(row.key().clone());
-                    touched.changes.extend(self.put(row, revision));
+                    if !reset.afresh {
+                        reset.named.insert(row.key().clone());
+                    }
+                    touched.changes.extend(self.follow(row, revision));
                 }
-                self.resetting = Some(named);
+                self.resetting = Some(reset);
             }
             ServerMessage::Ready { revision } => {
-                let named = self.resetting.take().unwrap_or_default();
+                let reset = self.reset();
                 let stale: Vec<(Kind, Key)> = self
                     .all()
-                    .filter(|row| !named.contains(row.key()))
+                    .filter(|row| !reset.afresh && !reset.named.contains(row.key()))
                     .map(|row| (row.kind(), row.key().clone()))
                     .collect();
                 for (kind, key) in stale {
@@ -486,7 +499,7 @@ impl Table {
                 }
                 for change in changes {
                     let touch = match change {
-                        Change::Upsert(row) => self.put(row, revision),
+                        Change::Upsert(row) => self.follow(row, revision),
                         Change::Remove { kind, key, .. } => self.drop_row(kind, &key),
                     };
                     touched.changes.extend(touch);
@@ -522,10 +535,47 @@ impl Table {
         self.resetting = None;
     }
 
+    fn reset(&mut self) -> Reset {
+        self.resetting.take().unwrap_or_else(|| Reset {
+            afresh: self.is_empty(),
+            named: HashSet::new(),
+        })
+    }
+
+    /// A follower keeps neither order nor trails: nobody asks it.
+    fn follow(&mut self, row: Arc<Entity>, revision: u64) -> Option<Touch> {
+        let key = row.key().clone();
+        if key.kind() != Some(row.kind()) {
+            return None;
+        }
+        let before = match self.rows.entry(row.kind()).or_default().entry(key.clone()) {
+            Entry::Occupied(mut there) => {
+                let slot = there.get_mut();
+                if slot.row == row {
+                    return None;
+                }
+                slot.changed = revision;
+                Some(std::mem::replace(&mut slot.row, row.clone()))
+            }
+            Entry::Vacant(place) => {
+                place.insert(Slot {
+                    row: row.clone(),
+                    changed: revision,
+                    trail: Trail::default(),
+                });
+                None
+            }
+        };
+        Some(Touch {
+            key,
+            before,
+            after: Some(row),
+        })
+    }
+
     /// A follower keeps no departures.
     fn drop_row(&mut self, kind: Kind, key: &Key) -> Option<Touch> {
         let slot = self.rows.get_mut(&kind)?.remove(key)?;
-        self.order.remove(&(slot.changed, key.clone()));
         Some(Touch {
             key: key.clone(),
             before: Some(slot.row),

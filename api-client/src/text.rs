@@ -7,6 +7,7 @@
 //! again when it is read from the wire.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Shown in place of a character that must not reach a terminal.
 const REPLACEMENT: char = '\u{fffd}';
 
-/// One line of safe text. Cheap to clone.
+/// One line of safe text. Cheap to clone. Short ones that were made lately share their memory: most of
+/// what rows say, statuses, owners, places, is said by many of them.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text(Arc<str>);
 
@@ -115,12 +117,54 @@ fn clean(raw: &str, multiline: bool) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Texts remembered per thread: a few dozen kilobytes.
+const RECENT: usize = 1024;
+/// Longer ones are rarely said twice.
+const SHORT: usize = 48;
+
+thread_local! {
+    static LATELY: RefCell<Vec<Arc<str>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The text, from memory where it was made lately. Each has one place: what is said only once takes it
+/// over and costs no more than a text of its own.
+fn shared(text: &str) -> Arc<str> {
+    if text.is_empty() {
+        return Arc::default();
+    }
+    if text.len() > SHORT {
+        return text.into();
+    }
+    // FNV-1a: a few nanoseconds for so few bytes, and nobody gains by collisions.
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let place = (hash ^ hash >> 32) as usize % RECENT;
+    let remembered = LATELY.try_with(|lately| {
+        let mut lately = lately.try_borrow_mut().ok()?;
+        if lately.is_empty() {
+            lately.resize_with(RECENT, Arc::default);
+        }
+        let there = lately.get_mut(place)?;
+        if **there != *text {
+            *there = text.into();
+        }
+        Some(there.clone())
+    });
+    // A thread that ends has no memory any more.
+    remembered.ok().flatten().unwrap_or_else(|| text.into())
+}
+
+fn own(text: &str) -> Arc<str> {
+    text.into()
+}
+
 macro_rules! safe_text {
-    ($name:ident, $multiline:expr) => {
+    ($name:ident, $multiline:expr, $keep:path) => {
         impl $name {
             /// Makes it safe: escape sequences go, control and bidirectional characters are replaced.
             pub fn new(raw: impl AsRef<str>) -> Self {
-                Self(clean(raw.as_ref(), $multiline).into())
+                Self($keep(&clean(raw.as_ref(), $multiline)))
             }
 
             /// The text.
@@ -131,7 +175,7 @@ macro_rules! safe_text {
 
         impl Default for $name {
             fn default() -> Self {
-                Self("".into())
+                Self(Arc::default())
             }
         }
 
@@ -214,8 +258,8 @@ macro_rules! safe_text {
     };
 }
 
-safe_text!(Text, false);
-safe_text!(Block, true);
+safe_text!(Text, false, shared);
+safe_text!(Block, true, own);
 
 #[cfg(test)]
 mod tests {
@@ -241,6 +285,16 @@ mod tests {
     #[test]
     fn a_bidi_override_is_visible_as_a_replacement() {
         assert_eq!(Text::new("run\u{202e}lecnac"), "run\u{fffd}lecnac");
+    }
+
+    #[test]
+    fn what_is_said_often_is_held_once() {
+        let (a, b) = (Text::new("RUNNING"), Text::new("RUNNING"));
+        assert!(Arc::ptr_eq(&a.0, &b.0));
+        for i in 0..10_000 {
+            let text = format!("name-{i}");
+            assert_eq!(Text::new(&text), *text);
+        }
     }
 
     #[test]

@@ -2,14 +2,12 @@
 //!
 //! JSON objects with a `type`. The server speaks first (`hello`), the client subscribes, the server
 //! sends a snapshot or what changed since the cursor the client brought, and then every change.
-//! Reading is done by hand where rows are concerned: a row's type depends on the `kind` beside it,
-//! and serde's tagged enums would decode everything through an intermediate tree.
+
+mod read;
 
 use std::sync::Arc;
 
-use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::entity::Entity;
 use crate::key::Key;
@@ -254,97 +252,6 @@ impl Problem {
     }
 }
 
-impl ServerMessage {
-    /// Reads a message. `None` when its type is not known: a newer server may say more.
-    pub fn decode(json: &str) -> Result<Option<Self>, serde_json::Error> {
-        #[derive(Deserialize)]
-        struct In<'a> {
-            #[serde(rename = "type")]
-            tag: &'a str,
-            kind: Option<&'a str>,
-            revision: Option<u64>,
-            since: Option<u64>,
-            #[serde(borrow)]
-            rows: Option<Vec<&'a RawValue>>,
-            #[serde(default)]
-            more: bool,
-            #[serde(borrow)]
-            changes: Option<Vec<InChange<'a>>>,
-            at: Option<EpochMs>,
-        }
-        #[derive(Deserialize)]
-        struct InChange<'a> {
-            kind: &'a str,
-            #[serde(borrow)]
-            upsert: Option<&'a RawValue>,
-            key: Option<Key>,
-            remove: Option<Text>,
-        }
-        #[derive(Deserialize)]
-        struct Tag<'a> {
-            #[serde(rename = "type", borrow)]
-            tag: std::borrow::Cow<'a, str>,
-        }
-
-        let missing = |field: &'static str| serde_json::Error::missing_field(field);
-        match &*serde_json::from_str::<Tag<'_>>(json)?.tag {
-            "hello" => return Ok(Some(ServerMessage::Hello(serde_json::from_str(json)?))),
-            "error" => return Ok(Some(ServerMessage::Error(serde_json::from_str(json)?))),
-            "snapshot" | "ready" | "delta" | "heartbeat" => {}
-            _ => return Ok(None),
-        }
-        let message: In<'_> = serde_json::from_str(json)?;
-        let revision = message.revision.ok_or_else(|| missing("revision"))?;
-        Ok(Some(match message.tag {
-            "snapshot" => {
-                let noun = message.kind.ok_or_else(|| missing("kind"))?;
-                // A kind from a newer server: its rows are not for us.
-                let Ok(kind) = noun.parse::<Kind>() else {
-                    return Ok(None);
-                };
-                let rows = message.rows.ok_or_else(|| missing("rows"))?;
-                let rows = rows
-                    .into_iter()
-                    .map(|raw| Entity::decode(kind, raw.get()).map(Arc::new))
-                    .collect::<Result<_, _>>()?;
-                ServerMessage::Snapshot {
-                    kind,
-                    revision,
-                    rows,
-                    more: message.more,
-                }
-            }
-            "ready" => ServerMessage::Ready { revision },
-            "heartbeat" => ServerMessage::Heartbeat {
-                revision,
-                at: message.at.ok_or_else(|| missing("at"))?,
-            },
-            _ => {
-                let mut changes = Vec::new();
-                for change in message.changes.ok_or_else(|| missing("changes"))? {
-                    let Ok(kind) = change.kind.parse::<Kind>() else {
-                        continue;
-                    };
-                    changes.push(match change.upsert {
-                        Some(raw) => Change::Upsert(Arc::new(Entity::decode(kind, raw.get())?)),
-                        None => Change::Remove {
-                            kind,
-                            key: change.key.ok_or_else(|| missing("key"))?,
-                            reason: change.remove.unwrap_or_default(),
-                        },
-                    });
-                }
-                let since = message.since.ok_or_else(|| missing("since"))?;
-                ServerMessage::Delta {
-                    since,
-                    revision,
-                    changes,
-                }
-            }
-        }))
-    }
-}
-
 /// From a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -443,6 +350,23 @@ mod tests {
         round_trip(&ServerMessage::Error(
             Problem::new("forbidden", 403, "no").hint("ask"),
         ));
+    }
+
+    #[test]
+    fn the_order_of_fields_does_not_matter() {
+        let row = r#"[{"key":"p/job/1/0","job_id":1,"status":"RUNNING"}]"#;
+        let usual = format!(r#"{{"type":"snapshot","kind":"job","revision":1,"rows":{row}}}"#);
+        let strange =
+            format!(r#"{{ "rows":{row}, "kind":"job", "revision":1, "type":"snap\u0073hot"}}"#);
+        let read = ServerMessage::decode(&usual).unwrap();
+        assert!(matches!(&read, Some(ServerMessage::Snapshot { rows, .. }) if rows.len() == 1));
+        assert_eq!(ServerMessage::decode(&strange).unwrap(), read);
+        // Who else writes `type` first.
+        assert_eq!(
+            ServerMessage::decode(r#"{"type":"deltas","x":1}"#).unwrap(),
+            None
+        );
+        assert!(ServerMessage::decode(r#"{"type":"ready"}"#).is_err());
     }
 
     #[test]

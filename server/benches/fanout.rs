@@ -1,8 +1,10 @@
-//! Pushing one change to many clients: skytower's server beside the plainest program that does it (one
-//! pre-encoded frame, one `send` per client) and beside tokio-tungstenite with its default settings.
+//! Pushing changes to many clients: skytower's server beside the plainest programs that do it and beside
+//! tokio-tungstenite with its default settings; and a snapshot of 100,000 jobs to a first and a second
+//! client.
 //!
-//! `cargo bench -p skytower-server` (`CLIENTS=1000` for more). Each server runs on a thread of its own; what
-//! counts is that thread's CPU time per delivered frame, and its ratio to the floor in the same run.
+//! `cargo bench -p skytower-server --bench fanout` (`CLIENTS=1000` for more). Each server runs on a thread
+//! of its own; what counts is that thread's CPU time, and its ratio to the floor in the same run. All run
+//! at the same time and are measured in turns.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,16 +13,22 @@
     reason = "a benchmark prints and may panic"
 )]
 
-use std::io::Write as _;
+#[path = "../../api-client/benches/measure/mod.rs"]
+mod measure;
+
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
+use measure::{cpu_ms_of, line, median, this_thread};
+use skytower_api_client::codec::{self, Encoding};
 use skytower_api_client::entity::{Job, Owner};
-use skytower_api_client::wire::Change;
-use skytower_api_client::{EpochMs, Key, Kind, Phase};
+use skytower_api_client::wire::{Change, SNAPSHOT_CHUNK, ServerMessage};
+use skytower_api_client::{Entity, EpochMs, Key, Kind, Phase};
 use skytower_server::home;
 use skytower_server::hub::Hub;
 use skytower_server::server::Server;
@@ -30,10 +38,14 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
-const TRICKLE: u64 = 40;
+/// Turns of each server, and single changes in each.
+const ROUNDS: u64 = 5;
+const TRICKLE: u64 = 12;
+/// Changes in a burst of a second.
 const BURST: u64 = 2000;
-/// A delta of one job, compressed, is about this long.
-const FRAME: usize = 150;
+/// As often as skytower writes to a client at most.
+const TICK: Duration = Duration::from_millis(20);
+const JOBS: u64 = 100_000;
 
 type Publish = Box<dyn Fn(u64) + Send>;
 type Start = fn() -> Subject;
@@ -49,104 +61,232 @@ struct Subject {
 }
 
 fn main() {
-    let clients: usize = std::env::var("CLIENTS")
+    let clients: u64 = std::env::var("CLIENTS")
         .ok()
         .and_then(|n| n.parse().ok())
         .unwrap_or(400);
-    println!(
-        "one change to {clients} clients, CPU µs of the server's thread per delivered frame\n"
-    );
-    println!(
-        "{:<34} {:>10} {:>8} {:>12} {:>10}",
-        "server", "trickle", "ratio", "burst/change", "ratio"
-    );
-    let mut floor = None;
-    let subjects: [(&str, Start); 3] = [
-        ("plain send loop (floor)", plain_loop),
-        ("skytower", skytower),
-        ("tokio-tungstenite, defaults", tungstenite_defaults),
-    ];
-    for (name, start) in subjects {
-        let (trickle, burst) = measure(&start(), clients);
-        let (floor_trickle, floor_burst) = *floor.get_or_insert((trickle, burst));
-        println!(
-            "{name:<34} {trickle:>10.2} {:>7.2}x {burst:>12.2} {:>9.2}x",
-            trickle / floor_trickle,
-            burst / floor_burst
-        );
-    }
-}
-
-/// Nanoseconds of CPU of a thread of this process.
-fn cpu(thread: i32) -> f64 {
-    let text = std::fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).unwrap();
-    text.split(' ').next().unwrap().parse().unwrap()
-}
-
-/// The kernel's id of the calling thread.
-fn this_thread() -> i32 {
-    let link = std::fs::read_link("/proc/thread-self").unwrap();
-    link.file_name().unwrap().to_str().unwrap().parse().unwrap()
-}
-
-fn measure(subject: &Subject, clients: usize) -> (f64, f64) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    let result = runtime.block_on(async {
-        let frames = Arc::new(AtomicU64::new(0));
-        let bytes = Arc::new(AtomicU64::new(0));
+    println!(
+        "{clients} clients of each server, a change is {} bytes, CPU time of the server's thread, medians of \
+         {ROUNDS} turns\n",
+        frame().len()
+    );
+    runtime.block_on(fan_out(clients));
+    runtime.block_on(snapshots());
+}
+
+async fn fan_out(clients: u64) {
+    let all: [(&str, Start); 4] = [
+        ("skytower", skytower),
+        ("tokio-tungstenite, defaults", tungstenite_defaults),
+        ("a send per client and change", plain_loop),
+        ("one send per client and tick", pump),
+    ];
+    let mut crowds = Vec::new();
+    for (_, start) in all {
+        crowds.push(Crowd::gather(start(), clients).await);
+    }
+    let mut trickle = vec![Vec::new(); all.len()];
+    let mut burst = vec![Vec::new(); all.len()];
+    for _ in 0..ROUNDS {
+        for (crowd, times) in crowds.iter_mut().zip(&mut trickle) {
+            times.push(crowd.trickle().await);
+        }
+        for (crowd, times) in crowds.iter_mut().zip(&mut burst) {
+            times.push(crowd.burst().await);
+        }
+    }
+    let trickle: Vec<f64> = trickle.into_iter().map(median).collect();
+    let burst: Vec<f64> = burst.into_iter().map(median).collect();
+    println!("one change at a time, per delivery:");
+    line(
+        all[0].0,
+        trickle[0],
+        all[2].0,
+        trickle[2],
+        "P1: 1.25x, fails at 1.6x",
+    );
+    line(all[1].0, trickle[1], all[2].0, trickle[2], "");
+    println!("\n{BURST} changes of 500 rows in a second, per change and client:");
+    line(
+        all[0].0,
+        burst[0],
+        all[3].0,
+        burst[3],
+        "P2: 1.5x, fails at 2.5x",
+    );
+    line(all[1].0, burst[1], all[3].0, burst[3], "");
+    line(all[2].0, burst[2], all[3].0, burst[3], "");
+    for crowd in crowds {
+        crowd.subject.stop.cancel();
+    }
+}
+
+/// A server with its clients.
+struct Crowd {
+    subject: Subject,
+    clients: u64,
+    heard: Heard,
+    published: u64,
+}
+
+/// What clients have read so far.
+#[derive(Clone, Default)]
+struct Heard {
+    frames: Arc<AtomicU64>,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Heard {
+    fn frames(&self) -> u64 {
+        self.frames.load(Ordering::Relaxed)
+    }
+
+    async fn wait_for(&self, frames: u64) {
+        let patience = Instant::now();
+        while self.frames() < frames {
+            tokio::time::sleep(Duration::from_micros(500)).await;
+            let waited = patience.elapsed();
+            assert!(waited < Duration::from_secs(60), "frames went missing");
+        }
+    }
+
+    /// Until nothing has come for a while.
+    async fn silence(&self) {
+        let mut before = u64::MAX;
+        while before != self.bytes.load(Ordering::Relaxed) {
+            before = self.bytes.load(Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(400)).await;
+        }
+    }
+}
+
+impl Crowd {
+    async fn gather(subject: Subject, clients: u64) -> Self {
+        let heard = Heard::default();
         for _ in 0..clients {
             let stream = connect(subject.address, subject.token.as_deref()).await;
-            tokio::spawn(count(stream, frames.clone(), bytes.clone()));
+            tokio::spawn(count(stream, heard.clone()));
         }
-        // Whatever comes at the start (hello, ready) has come when nothing comes any more.
-        let mut before = u64::MAX;
-        while before != frames.load(Ordering::Relaxed) {
-            before = frames.load(Ordering::Relaxed);
-            tokio::time::sleep(Duration::from_millis(300)).await;
+        // Whatever comes at the start (hello, ready) has come.
+        heard.silence().await;
+        Self {
+            subject,
+            clients,
+            heard,
+            published: 0,
         }
+    }
 
-        let wait_for = async |target: u64| {
-            let patience = Instant::now();
-            while frames.load(Ordering::Relaxed) < target {
-                tokio::time::sleep(Duration::from_micros(500)).await;
-                assert!(
-                    patience.elapsed() < Duration::from_secs(60),
-                    "frames went missing"
-                );
-            }
-        };
+    fn publish(&mut self) {
+        (self.subject.publish)(self.published);
+        self.published += 1;
+    }
+
+    fn cpu(&self) -> f64 {
+        cpu_ms_of(self.subject.thread)
+    }
+
+    async fn trickle(&mut self) -> f64 {
         let mut spent = 0.0;
-        for i in 0..TRICKLE {
-            let goal = frames.load(Ordering::Relaxed) + clients as u64;
-            let start = cpu(subject.thread);
-            (subject.publish)(i);
-            wait_for(goal).await;
-            spent += cpu(subject.thread) - start;
-            tokio::time::sleep(Duration::from_millis(45)).await;
+        for _ in 0..TRICKLE {
+            // Heartbeats are not deliveries: one may come in between, once in a while.
+            let goal = self.heard.frames() + self.clients;
+            let start = self.cpu();
+            self.publish();
+            self.heard.wait_for(goal).await;
+            spent += self.cpu() - start;
+            // Beyond the tick, so that each is written at once.
+            tokio::time::sleep(TICK * 2).await;
         }
-        let trickle = spent / 1000.0 / (TRICKLE * clients as u64) as f64;
+        spent / (TRICKLE * self.clients) as f64
+    }
 
-        // A burst may be folded into fewer frames: it is over when nothing comes any more.
-        let start = cpu(subject.thread);
+    /// A burst may be folded into fewer frames: it is over when nothing comes any more.
+    async fn burst(&mut self) -> f64 {
+        let start = self.cpu();
         for i in 0..BURST {
-            (subject.publish)(TRICKLE + i);
-            if i % 20 == 0 {
+            self.publish();
+            if i % 20 == 19 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
-        let mut before = u64::MAX;
-        while before != bytes.load(Ordering::Relaxed) {
-            before = bytes.load(Ordering::Relaxed);
-            tokio::time::sleep(Duration::from_millis(300)).await;
+        self.heard.silence().await;
+        (self.cpu() - start) / (BURST * self.clients) as f64
+    }
+}
+
+/// What everything costs for the first client that asks, and for the second; the floor writes as many
+/// bytes that were made before.
+async fn snapshots() {
+    let (subject, hub) = skytower_with_hub();
+    let rows = (0..JOBS).map(|i| Change::Upsert(job(i, i)));
+    hub.commit(rows);
+    // Hello, the pages, ready.
+    let frames = JOBS.div_ceil(SNAPSHOT_CHUNK as u64) + 2;
+    let (mut first, mut second, mut sends) = (Vec::new(), Vec::new(), Vec::new());
+    let mut size = 0;
+    for round in 0..ROUNDS {
+        // What was encoded before is out of date.
+        hub.commit([Change::Upsert(job(round, JOBS + round))]);
+        for times in [&mut first, &mut second] {
+            let heard = Heard::default();
+            let start = cpu_ms_of(subject.thread);
+            let stream = connect(subject.address, subject.token.as_deref()).await;
+            let reader = tokio::spawn(count(stream, heard.clone()));
+            heard.wait_for(frames).await;
+            times.push(cpu_ms_of(subject.thread) - start);
+            size = heard.bytes.load(Ordering::Relaxed) as usize;
+            reader.abort();
         }
-        let burst = (cpu(subject.thread) - start) / 1000.0 / (BURST * clients as u64) as f64;
-        (trickle, burst)
-    });
+        sends.push(plain_send(size).await);
+    }
     subject.stop.cancel();
-    result
+    println!("\na snapshot of {JOBS} jobs, {:.1} MB:", size as f64 / 1e6);
+    let (first, second) = (median(first), median(second));
+    line(
+        "the first client",
+        first,
+        "sending the same bytes",
+        median(sends.clone()),
+        "",
+    );
+    line(
+        "the second client",
+        second,
+        "sending the same bytes",
+        median(sends),
+        "",
+    );
+    line(
+        "the second client",
+        second,
+        "the first client",
+        first,
+        "P9: at most 0.3x",
+    );
+}
+
+/// CPU time of writing so many bytes to a client.
+async fn plain_send(size: usize) -> f64 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let sender = std::thread::spawn(move || {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        let bytes = vec![7; size];
+        let start = measure::cpu_ms();
+        for page in bytes.chunks(64 * 1024) {
+            stream.write_all(page).unwrap();
+        }
+        measure::cpu_ms() - start
+    });
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut piece = vec![0; 64 * 1024];
+    while stream.read(&mut piece).await.unwrap() > 0 {}
+    sender.join().unwrap()
 }
 
 async fn connect(address: SocketAddr, token: Option<&str>) -> TcpStream {
@@ -166,7 +306,7 @@ async fn connect(address: SocketAddr, token: Option<&str>) -> TcpStream {
 }
 
 /// Counts websocket frames after the HTTP answer.
-async fn count(mut stream: TcpStream, frames: Arc<AtomicU64>, total: Arc<AtomicU64>) {
+async fn count(mut stream: TcpStream, heard: Heard) {
     let mut held = Vec::with_capacity(16 * 1024);
     let mut upgraded = false;
     loop {
@@ -177,7 +317,7 @@ async fn count(mut stream: TcpStream, frames: Arc<AtomicU64>, total: Arc<AtomicU
         if got == 0 {
             return;
         }
-        total.fetch_add(got as u64, Ordering::Relaxed);
+        heard.bytes.fetch_add(got as u64, Ordering::Relaxed);
         held.extend_from_slice(&piece[..got]);
         let mut at = 0;
         if !upgraded {
@@ -207,7 +347,7 @@ async fn count(mut stream: TcpStream, frames: Arc<AtomicU64>, total: Arc<AtomicU
                 break;
             }
             at += head + length;
-            frames.fetch_add(1, Ordering::Relaxed);
+            heard.frames.fetch_add(1, Ordering::Relaxed);
         }
         held.drain(..at);
     }
@@ -240,8 +380,62 @@ fn on_own_thread<F: Future<Output = ()>>(
     }
 }
 
+/// A change as it travels.
+fn frame() -> Bytes {
+    let message = ServerMessage::Delta {
+        since: 48_211,
+        revision: 48_212,
+        changes: vec![Change::Upsert(job(211, 48_212))],
+    };
+    codec::encode(&message, Encoding::Zstd)
+}
+
+/// A change as a websocket frame.
+fn framed() -> Vec<u8> {
+    let frame = frame();
+    let mut framed = vec![0x82];
+    match u8::try_from(frame.len()) {
+        Ok(short @ 0..126) => framed.push(short),
+        _ => framed.extend([126, (frame.len() >> 8) as u8, frame.len() as u8]),
+    }
+    framed.extend(&frame[..]);
+    framed
+}
+
 /// The floor: one frame, one `send` per client, no task per client.
 fn plain_loop() -> Subject {
+    floor(async |frame, changes: &mut Changes| {
+        next_of(changes).await;
+        Bytes::from_static(frame)
+    })
+}
+
+/// The floor of a burst: what has come within a tick is one `send` per client.
+fn pump() -> Subject {
+    floor(async |frame, changes: &mut Changes| {
+        let mut pending = BytesMut::new();
+        next_of(changes).await;
+        pending.put_slice(frame);
+        tokio::time::sleep(TICK).await;
+        while changes.try_recv().is_ok() {
+            pending.put_slice(frame);
+        }
+        pending.freeze()
+    })
+}
+
+type Changes = mpsc::UnboundedReceiver<u64>;
+
+/// The next change; at the end, when nobody publishes any more, there is none.
+async fn next_of(changes: &mut Changes) -> u64 {
+    match changes.recv().await {
+        Some(change) => change,
+        None => std::future::pending().await,
+    }
+}
+
+/// Sends what `next` makes of the changes to all clients. Nobody joins once there was a change.
+fn floor(next: impl AsyncFnMut(&'static [u8], &mut Changes) -> Bytes + Send + 'static) -> Subject {
     on_own_thread(|ready, stop| async move {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (publish, mut changes) = mpsc::unbounded_channel::<u64>();
@@ -252,9 +446,9 @@ fn plain_loop() -> Subject {
                 Box::new(move |i| publish.send(i).map_or((), drop)),
             ))
             .unwrap();
+        let mut next = next;
+        let frame: &'static [u8] = framed().leak();
         let mut clients = Vec::new();
-        let mut frame = vec![0x82, 126, 0, FRAME as u8];
-        frame.extend([7; FRAME]);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -263,9 +457,9 @@ fn plain_loop() -> Subject {
                     stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n").await.unwrap();
                     clients.push(stream);
                 }
-                Some(_) = changes.recv() => {
+                bytes = next(frame, &mut changes) => {
                     for client in &mut clients {
-                        client.write_all(&frame).await.unwrap();
+                        client.write_all(&bytes).await.unwrap();
                     }
                 }
             }
@@ -273,7 +467,8 @@ fn plain_loop() -> Subject {
     })
 }
 
-/// What one gets without thinking: a task per client, a broadcast channel, default settings.
+/// What one gets without thinking: a task per client that listens and sends, a broadcast channel, default
+/// settings.
 fn tungstenite_defaults() -> Subject {
     on_own_thread(|ready, stop| async move {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -292,12 +487,18 @@ fn tungstenite_defaults() -> Subject {
                 Ok((stream, _)) = listener.accept() => {
                     stream.set_nodelay(true).unwrap();
                     let mut changes = changes.subscribe();
+                    let frame = frame();
                     tokio::spawn(async move {
-                        let Ok(socket) = tokio_tungstenite::accept_async(stream).await else { return };
-                        let (mut sink, _stream) = socket.split();
-                        while changes.recv().await.is_ok() {
-                            if sink.send(Message::binary(vec![7; FRAME])).await.is_err() {
-                                return;
+                        let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else { return };
+                        loop {
+                            tokio::select! {
+                                change = changes.recv() => {
+                                    let message = Message::binary(frame.clone());
+                                    if change.is_err() || socket.send(message).await.is_err() {
+                                        return;
+                                    }
+                                }
+                                heard = socket.next() => if heard.is_none() { return },
                             }
                         }
                     });
@@ -308,7 +509,12 @@ fn tungstenite_defaults() -> Subject {
 }
 
 fn skytower() -> Subject {
-    on_own_thread(|ready, stop| async move {
+    skytower_with_hub().0
+}
+
+fn skytower_with_hub() -> (Subject, Arc<Hub>) {
+    let (tell, hub) = std::sync::mpsc::channel();
+    let subject = on_own_thread(move |ready, stop| async move {
         let home = tempfile::tempdir().unwrap();
         let config = skytower_server::Config {
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
@@ -319,39 +525,47 @@ fn skytower() -> Subject {
         let address = server.url().trim_start_matches("http://").parse().unwrap();
         let token = home::read_token(home.path()).unwrap().expose().to_owned();
         let hub = server.hub().clone();
+        tell.send(hub.clone()).unwrap();
+        let publish = move |i: u64| {
+            hub.commit([Change::Upsert(job(i % 500, i))]);
+        };
         ready
-            .send((address, Some(token), Box::new(move |i| commit(&hub, i))))
+            .send((address, Some(token), Box::new(publish)))
             .unwrap();
         server.serve().await.unwrap();
-    })
+    });
+    (subject, hub.recv().unwrap())
 }
 
-fn commit(hub: &Hub, i: u64) {
-    let id = i % 500;
-    let owner = Owner {
-        id: "6384e2b2".into(),
-        name: "alice".into(),
-    };
-    let job = Job {
+/// A job, with something in it that has changed.
+fn job(id: u64, change: u64) -> Arc<Entity> {
+    let status = ["RUNNING", "RECOVERING"][(change % 2) as usize];
+    let name = format!("sweep-{id}");
+    let hash = format!("{:08x}", id % 50 * 0x0101_0101);
+    Job {
         key: Key::new("prod", Kind::Job, format_args!("{id}/0")),
         source: "prod".into(),
-        name: format!("sweep-{id}").into(),
-        job_name: format!("sweep-{id}").into(),
-        owner: Some(owner),
+        cluster: Some(format!("{name}-{id}-{hash}").into()),
+        name: name.as_str().into(),
+        job_name: name.into(),
+        owner: Some(Owner {
+            id: hash.into(),
+            name: format!("user-{}", id % 50).into(),
+        }),
         workspace: Some("default".into()),
-        status: if i.is_multiple_of(2) {
-            "RUNNING"
-        } else {
-            "RECOVERING"
-        }
-        .into(),
+        status: status.into(),
         phase: Phase::Running,
         job_id: id as i64,
-        submitted_at: Some(EpochMs(1_795_000_000_000 + i as i64)),
+        submitted_at: Some(EpochMs(1_795_000_000_000 + id as i64 * 977)),
+        started_at: Some(EpochMs(1_795_000_060_000 + id as i64 * 977)),
         resources: Some("1x[A100:8]".into()),
         infra: Some("Slurm (lab)".into()),
-        recoveries: i as i64,
+        accelerators: Some("A100:8".into()),
+        gpus: Some(8.0),
+        schedule_state: Some("ALIVE".into()),
+        recoveries: change as i64,
+        priority: Some(0),
         ..Job::default()
-    };
-    hub.commit([Change::Upsert(job.into())]);
+    }
+    .into()
 }

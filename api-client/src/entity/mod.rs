@@ -138,6 +138,14 @@ macro_rules! kinds_of {
             pub fn decode(kind: Kind, json: &str) -> Result<Self, serde_json::Error> {
                 Ok(match kind { $(Kind::$variant => Entity::$variant(serde_json::from_str(json)?)),+ })
             }
+
+            /// Reads a row of `kind` from within something else.
+            pub(crate) fn deserialize_as<'de, D: serde::Deserializer<'de>>(
+                kind: Kind,
+                deserializer: D,
+            ) -> Result<Self, D::Error> {
+                Ok(match kind { $(Kind::$variant => Entity::$variant($variant::deserialize(deserializer)?)),+ })
+            }
         }
 
         $(impl From<$variant> for Entity {

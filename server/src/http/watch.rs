@@ -5,6 +5,7 @@
 //! changed meanwhile, and costs no memory.
 
 use std::ops::ControlFlow;
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::Extension;
@@ -178,16 +179,19 @@ impl Link {
             })
             .map(|since| since.revision);
         revisions.mark_unchanged();
-        let mut waiting = true;
-        let mut write_at = Instant::now();
         // The rights may have changed since the handshake.
         session.callers.mark_changed();
+        // What is waited for again and again is set up once: with a thousand clients that is what a
+        // change costs beside the writing.
         let stop = self.state.stop.clone();
+        let mut stopped = pin!(stop.cancelled());
+        let mut beat = pin!(sleep_until(self.sent_at + HEARTBEAT));
+        let mut write = pin!(sleep_until(Instant::now()));
+        let mut waiting = true;
         loop {
-            let beat_at = self.sent_at + HEARTBEAT;
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return ControlFlow::Break(End::Stopping),
+                () = &mut stopped => return ControlFlow::Break(End::Stopping),
                 changed = session.callers.changed() => {
                     if changed.is_err() {
                         return ControlFlow::Break(End::Stopping);
@@ -197,20 +201,29 @@ impl Link {
                     waiting |= session.at.is_none();
                 }
                 message = self.socket.recv() => session.hear(self.read(message)?, &self.state)?,
-                () = sleep_until(write_at), if waiting => {
+                () = &mut write, if waiting => {
                     waiting = false;
                     revisions.mark_unchanged();
                     if self.bring_up_to_date(&mut session).await? {
-                        write_at = Instant::now() + TICK;
+                        write.as_mut().reset(self.sent_at + TICK);
                     }
                 }
                 changed = revisions.changed(), if !waiting => {
                     if changed.is_err() {
                         return ControlFlow::Break(End::Stopping);
                     }
-                    waiting = true;
+                    if Instant::now() < write.deadline() {
+                        waiting = true;
+                    } else if self.bring_up_to_date(&mut session).await? {
+                        write.as_mut().reset(self.sent_at + TICK);
+                    }
                 }
-                () = sleep_until(beat_at) => self.beat(&mut session).await?,
+                () = &mut beat => {
+                    if Instant::now() >= self.sent_at + HEARTBEAT {
+                        self.beat(&mut session).await?;
+                    }
+                    beat.as_mut().reset(self.sent_at + HEARTBEAT);
+                }
             }
         }
     }
@@ -359,10 +372,11 @@ impl Link {
     async fn send(&mut self, frame: Bytes) -> ControlFlow<End> {
         let size = frame.len();
         let message = self.message(frame);
-        let stop = self.state.stop.clone();
+        // Mostly there is room and it is done at once: then nothing else is looked at.
         let sent = tokio::select! {
+            biased;
             sent = timeout(WRITE_WITHIN, self.socket.send(message)) => sent,
-            () = stop.cancelled() => return ControlFlow::Break(End::Stopping),
+            () = self.state.stop.cancelled() => return ControlFlow::Break(End::Stopping),
         };
         match sent {
             Ok(Ok(())) => {

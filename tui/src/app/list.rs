@@ -1,17 +1,16 @@
 //! A list of rows: what is shown, in which order, and what is selected. Selection and marks are by
 //! key; positions are derived and never kept as truth.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use skytower_api_client::column::{
-    Column, Context, Value, columns, compare, default_sort, fit, natural, write_text,
-};
+use skytower_api_client::column::{Column, Context, Value, columns, default_sort, fit, write_text};
 use skytower_api_client::entity::{Entity, Owner};
 use skytower_api_client::query::{Query, QueryError};
+use skytower_api_client::table::Touch;
 use skytower_api_client::{Key, Kind, Phase, Table, Text, policy};
 
+use super::order::{Order, child_kind};
 use crate::text::width;
 
 /// Whose things are shown.
@@ -114,6 +113,8 @@ pub struct List {
     widest: Vec<u16>,
     /// The columns in which a value was seen.
     filled: Vec<bool>,
+    /// All of its rows, sorted.
+    order: Order,
 }
 
 impl List {
@@ -121,6 +122,7 @@ impl List {
     pub fn new(kind: Kind, parent: Option<Key>) -> Self {
         Self {
             kind,
+            order: Order::new(kind, parent.clone()),
             parent,
             filter: String::new(),
             query: Query::default(),
@@ -146,16 +148,20 @@ impl List {
 
     /// The kind whose rows are children in this list's tree.
     pub fn child_kind(&self) -> Option<Kind> {
-        match self.kind {
-            Kind::Service => Some(Kind::Replica),
-            Kind::Pool => Some(Kind::Worker),
-            _ => None,
-        }
+        child_kind(self.kind)
     }
 
     /// Does a change of rows of `kind` concern this list.
     pub fn shows(&self, kind: Kind) -> bool {
         self.kind == kind || self.child_kind() == Some(kind)
+    }
+
+    /// A row came, changed or left.
+    pub(crate) fn note(&mut self, touch: &Touch) {
+        if touch.key.kind().is_some_and(|kind| self.shows(kind)) {
+            self.dirty = true;
+            self.order.note(touch);
+        }
     }
 
     /// The line under the cursor.
@@ -209,34 +215,21 @@ impl List {
             return;
         }
         self.dirty = false;
-        let units = self.units(table, scope, context);
-        let sort = columns(self.kind)
-            .iter()
-            .find(|column| column.id == self.sort.0);
-        let mut keyed: Vec<(Value, Unit)> = units
-            .into_iter()
-            .map(|unit| {
-                let value = sort.map_or(Value::None, |column| (column.value)(&unit.row, context));
-                (value, unit)
-            })
-            .collect();
-        let descends = self.sort.1;
-        keyed.sort_by(|(a, left), (b, right)| {
-            let unknown = matches!(a, Value::None) || matches!(b, Value::None);
-            let order = compare(a, b);
-            let order = if descends && !unknown {
-                order.reverse()
-            } else {
-                order
-            };
-            match order {
-                Ordering::Equal => natural(left.row.name(), right.row.name())
-                    .then_with(|| left.row.key().cmp(right.row.key())),
-                order => order,
-            }
-        });
+        self.order.refresh(table, self.sort, context);
         self.lines.clear();
-        for (_, unit) in keyed {
+        self.in_scope = 0;
+        self.total = self.order.units().len();
+        for unit in self.order.units() {
+            if self.parent.is_none() && !scope.holds(&unit.row, context) {
+                continue;
+            }
+            self.in_scope += 1;
+            if self.faults && !unit.all().any(|row| is_fault(row.phase())) {
+                continue;
+            }
+            if !self.query.is_empty() && !unit.all().any(|row| self.query.matches(row, context)) {
+                continue;
+            }
             let open = self.open.contains(unit.row.key());
             let fold = match (unit.children.is_empty(), open) {
                 (true, _) => Fold::Leaf,
@@ -244,12 +237,12 @@ impl List {
                 (false, true) => Fold::Open,
             };
             self.lines.push(Line {
-                row: unit.row,
+                row: unit.row.clone(),
                 fold,
             });
             if open {
-                self.lines.extend(unit.children.into_iter().map(|row| Line {
-                    row,
+                self.lines.extend(unit.children.iter().map(|row| Line {
+                    row: row.clone(),
                     fold: Fold::Child,
                 }));
             }
@@ -286,7 +279,11 @@ impl List {
             if there {
                 return;
             }
-            if let Some(at) = self.lines.iter().position(|line| line.key() == key) {
+            // It has rarely gone far.
+            let found = |at: &usize| self.lines.get(*at).is_some_and(|line| line.key() == key);
+            let far = self.lines.len().max(self.at);
+            let near = (1..=far).flat_map(|by| [self.at.wrapping_sub(by), self.at + by]);
+            if let Some(at) = near.into_iter().find(found) {
                 self.at = at;
                 return;
             }
@@ -296,84 +293,7 @@ impl List {
 
     /// Is a row one of the parent's.
     pub(crate) fn belongs(&self, row: &Entity) -> bool {
-        let Some(parent) = &self.parent else {
-            return true;
-        };
-        match row {
-            Entity::ClusterJob(job) => job.cluster_key == *parent,
-            Entity::Replica(replica) => replica.service_key == *parent,
-            Entity::Worker(worker) => worker.pool_key == *parent,
-            Entity::Event(event) => {
-                event.subject == *parent
-                    || (parent.kind() == Some(Kind::Job)
-                        && job_of(&event.subject) == job_of(parent)
-                        && event.subject.source() == parent.source())
-            }
-            Entity::Job(job) => {
-                job.key.source() == parent.source() && job_of(&job.key) == job_of(parent)
-            }
-            _ => true,
-        }
-    }
-
-    fn units(&mut self, table: &Table, scope: &Scope, context: &Context) -> Vec<Unit> {
-        self.total = 0;
-        self.in_scope = 0;
-        let mut children: BTreeMap<&Key, Vec<Arc<Entity>>> = BTreeMap::new();
-        if let Some(kind) = self.child_kind() {
-            for row in table.rows(kind) {
-                let parent = match &**row {
-                    Entity::Replica(replica) => &replica.service_key,
-                    Entity::Worker(worker) => &worker.pool_key,
-                    _ => continue,
-                };
-                children.entry(parent).or_default().push(row.clone());
-            }
-        }
-        let mut units: Vec<Unit> = Vec::new();
-        let mut rows = table
-            .rows(self.kind)
-            .filter(|row| self.belongs(row))
-            .peekable();
-        let mut total = 0;
-        let mut in_scope = 0;
-        while let Some(row) = rows.next() {
-            let mut unit = Unit {
-                row: row.clone(),
-                children: children.remove(row.key()).unwrap_or_default(),
-            };
-            unit.children
-                .sort_by(|a, b| natural(a.key().as_str(), b.key().as_str()));
-            // The keys of a job's tasks are neighbours.
-            if self.kind == Kind::Job && self.parent.is_none() {
-                let mut tasks = vec![row.clone()];
-                while let Some(next) = rows.next_if(|next| same_job(row, next)) {
-                    tasks.push(next.clone());
-                }
-                if tasks.len() > 1 {
-                    tasks.sort_by_key(|task| task.as_job().map_or(0, |job| job.task_id));
-                    unit = Unit {
-                        row: job_of_tasks(&tasks),
-                        children: tasks,
-                    };
-                }
-            }
-            total += 1;
-            if self.parent.is_none() && !scope.holds(&unit.row, context) {
-                continue;
-            }
-            in_scope += 1;
-            if self.faults && !unit.all().any(|row| is_fault(row.phase())) {
-                continue;
-            }
-            if !self.query.is_empty() && !unit.all().any(|row| self.query.matches(row, context)) {
-                continue;
-            }
-            units.push(unit);
-        }
-        self.total = total;
-        self.in_scope = in_scope;
-        units
+        self.order.belongs(row)
     }
 
     /// Scrolls so that the cursor is on the screen.
@@ -456,35 +376,17 @@ pub(crate) fn value(line: &Line, column: &Column, context: &Context) -> Value {
         })
 }
 
-struct Unit {
-    row: Arc<Entity>,
-    children: Vec<Arc<Entity>>,
-}
-
-impl Unit {
-    fn all(&self) -> impl Iterator<Item = &Arc<Entity>> {
-        std::iter::once(&self.row).chain(&self.children)
-    }
-}
-
 fn is_fault(phase: Phase) -> bool {
     matches!(phase, Phase::Failed | Phase::Degraded)
 }
 
-fn job_of(key: &Key) -> &str {
+pub(super) fn job_of(key: &Key) -> &str {
     key.id().split('/').next().unwrap_or_default()
-}
-
-fn same_job(a: &Entity, b: &Entity) -> bool {
-    match (a.as_job(), b.as_job()) {
-        (Some(a), Some(b)) => a.job_id == b.job_id && a.source == b.source,
-        _ => false,
-    }
 }
 
 /// One row for a job of several tasks. Its state is that of the task that decides: in a pipeline the
 /// first that has not succeeded, in a group the one that needs attention most.
-fn job_of_tasks(tasks: &[Arc<Entity>]) -> Arc<Entity> {
+pub(super) fn job_of_tasks(tasks: &[Arc<Entity>]) -> Arc<Entity> {
     let jobs: Vec<_> = tasks.iter().filter_map(|task| task.as_job()).collect();
     let Some(first) = jobs.first() else {
         return tasks

@@ -12,6 +12,7 @@ mod list;
 mod log;
 mod model;
 mod msg;
+mod order;
 mod pick;
 mod reading;
 mod typing;

@@ -1,6 +1,6 @@
 //! The model: all that the screen is made of.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use skytower_api_client::column::Context;
@@ -164,8 +164,6 @@ pub struct Model {
     pub serial: u64,
     /// Rows per kind, for the tabs.
     pub counts: BTreeMap<Kind, usize>,
-    /// Kinds to be counted anew.
-    pub uncounted: BTreeSet<Kind>,
 }
 
 impl Model {
@@ -202,7 +200,6 @@ impl Model {
             pending: Vec::new(),
             serial: 0,
             counts: BTreeMap::new(),
-            uncounted: Kind::ALL.iter().copied().collect(),
         }
     }
 

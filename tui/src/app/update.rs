@@ -75,15 +75,6 @@ pub fn settle(model: &mut Model) -> Option<i64> {
     {
         model.message = None;
     }
-    for kind in std::mem::take(&mut model.uncounted) {
-        let count = model
-            .table
-            .rows(kind)
-            .filter(|row| row.phase() != Phase::Gone)
-            .filter(|row| row.as_job().is_none_or(|job| job.task_id == 0))
-            .count();
-        model.counts.insert(kind, count);
-    }
     if model.list_mut().is_none() {
         return tick_of_chrome(model);
     }
@@ -180,13 +171,16 @@ fn feed(model: &mut Model, event: FeedEvent) -> Vec<Effect> {
 }
 
 fn touch(model: &mut Model, touched: &Touched) {
-    for kind in &touched.kinds {
-        model.uncounted.insert(*kind);
-        for list in model.lists.values_mut() {
-            list.dirty |= list.shows(*kind);
-        }
-    }
     for change in &touched.changes {
+        for list in model.lists.values_mut() {
+            list.note(change);
+        }
+        if let Some(kind) = change.key.kind() {
+            let counts = |row: &Option<_>| row.as_ref().is_some_and(counts);
+            let count = model.counts.entry(kind).or_default();
+            *count =
+                *count + usize::from(counts(&change.after)) - usize::from(counts(&change.before));
+        }
         let Some(after) = &change.after else { continue };
         if after.kind() == Kind::Request && model.pending.contains(&change.key) {
             if let Some(request) = after.as_request() {
@@ -211,6 +205,11 @@ fn touch(model: &mut Model, touched: &Touched) {
             model.say(Severity::Bad, text);
         }
     }
+}
+
+/// Tombstones are not counted, and of a job one of its tasks.
+fn counts(row: &std::sync::Arc<Entity>) -> bool {
+    row.phase() != Phase::Gone && row.as_job().is_none_or(|job| job.task_id == 0)
 }
 
 fn created(model: &mut Model, answer: Result<Request, ClientError>) {

@@ -28,6 +28,8 @@ use crate::hub::Hub;
 use client::Client;
 pub use poll::Pace;
 use poll::Poller;
+#[doc(hidden)]
+pub use poll::intake;
 
 /// A SkyPilot API server.
 #[derive(Debug)]

@@ -21,6 +21,7 @@ use skytower_api_client::Text;
 use skytower_api_client::credentials::Credentials;
 use skytower_api_client::wire::Problem;
 use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_64;
 
 pub use error::{CallError, MIN_API_VERSION};
 use error::{classify, failed};
@@ -66,11 +67,12 @@ impl std::fmt::Debug for Client {
 }
 
 #[derive(Deserialize)]
-struct Payload {
+struct Payload<'a> {
     #[serde(default)]
     status: String,
-    #[serde(default)]
-    return_value: Option<String>,
+    /// JSON in a string.
+    #[serde(borrow, default)]
+    return_value: Option<&'a RawValue>,
     #[serde(default)]
     error: Option<String>,
 }
@@ -164,6 +166,14 @@ impl Client {
 
     /// Waits for the end of a request and returns its value.
     pub async fn result(&self, rid: &str, deadline: Duration) -> Result<Box<RawValue>, CallError> {
+        let fresh = returned(&self.ended(rid, deadline).await?, None)?;
+        // Nothing was known before, so nothing is the same.
+        let json = fresh.map_or_else(|| "null".to_owned(), |fresh| fresh.json);
+        RawValue::from_string(json).map_err(|_| malformed("/api/get", "its value is not JSON"))
+    }
+
+    /// What `/api/get` says once a request has ended.
+    async fn ended(&self, rid: &str, deadline: Duration) -> Result<Bytes, CallError> {
         let path = format!("/api/get?request_id={}", escape(rid));
         let until = Instant::now() + deadline;
         let mut pause = Duration::from_millis(200);
@@ -183,7 +193,7 @@ impl Client {
                     pause = (pause * 2).min(Duration::from_secs(5));
                 }
                 Err(error) => return Err(error),
-                Ok(bytes) => return returned(&bytes),
+                Ok(bytes) => return Ok(bytes),
             }
         }
     }
@@ -197,6 +207,19 @@ impl Client {
     ) -> Result<Box<RawValue>, CallError> {
         let rid = self.submit(path, body).await?;
         self.result(&rid, deadline).await
+    }
+
+    /// As [`Client::ask`]; none when the value is the one with the mark `known`. A large list that has not
+    /// changed is then not even unpacked.
+    pub(super) async fn ask_unless(
+        &self,
+        path: &str,
+        body: Value,
+        deadline: Duration,
+        known: Option<u64>,
+    ) -> Result<Option<Fresh>, CallError> {
+        let rid = self.submit(path, body).await?;
+        returned(&self.ended(&rid, deadline).await?, known)
     }
 
     /// As [`Client::ask`], for the calls that are handed over with GET (`/workspaces`).
@@ -399,17 +422,35 @@ fn check_version(headers: &HeaderMap, path: &str) -> Result<(), CallError> {
     ))
 }
 
-fn returned(bytes: &[u8]) -> Result<Box<RawValue>, CallError> {
+/// A value that was not known before.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    /// As it came; whether it is JSON shows when it is read.
+    pub(super) json: String,
+    /// By which it is known the next time.
+    pub(super) mark: u64,
+}
+
+/// The value of a request that has ended, from what `/api/get` answers; none when it has the mark `known`.
+pub(super) fn returned(bytes: &[u8], known: Option<u64>) -> Result<Option<Fresh>, CallError> {
     let path = "/api/get";
-    let payload: Payload = serde_json::from_slice(bytes)
+    let payload: Payload<'_> = serde_json::from_slice(bytes)
         .map_err(|error| malformed(path, &format!("line {}", error.line())))?;
     match payload.status.as_str() {
-        "CANCELLED" => Err(CallError::Cancelled),
-        "FAILED" => Err(failed(payload.error.as_deref())),
-        "SUCCEEDED" => RawValue::from_string(payload.return_value.unwrap_or_else(|| "null".into()))
-            .map_err(|_| malformed(path, "its value is not JSON")),
-        _ => Err(malformed(path, "the request has not ended")),
+        "CANCELLED" => return Err(CallError::Cancelled),
+        "FAILED" => return Err(failed(payload.error.as_deref())),
+        "SUCCEEDED" => {}
+        _ => return Err(malformed(path, "the request has not ended")),
     }
+    let packed = payload.return_value.map_or("null", RawValue::get);
+    let mark = xxh3_64(packed.as_bytes());
+    if known == Some(mark) {
+        return Ok(None);
+    }
+    let json: Option<String> =
+        serde_json::from_str(packed).map_err(|_| malformed(path, "its value is no text"))?;
+    let json = json.unwrap_or_else(|| "null".into());
+    Ok(Some(Fresh { json, mark }))
 }
 
 fn raw(path: &str, bytes: &[u8]) -> Result<Box<RawValue>, CallError> {
@@ -452,4 +493,24 @@ pub fn escape(value: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_unpacked_once() {
+        let body = br#"{"status":"SUCCEEDED","return_value":"[\"a\\u00e9\", 1]","error":"null"}"#;
+        let Some(Fresh { json, mark }) = returned(body, None).unwrap() else {
+            panic!("nothing was known")
+        };
+        assert_eq!(json, r#"["a\u00e9", 1]"#);
+        assert!(returned(body, Some(mark)).unwrap().is_none());
+        assert!(returned(body, Some(mark + 1)).unwrap().is_some());
+        let nothing = returned(br#"{"status":"SUCCEEDED","return_value":null}"#, None);
+        assert_eq!(nothing.unwrap().unwrap().json, "null");
+        assert!(returned(br#"{"status":"SUCCEEDED","return_value":[1]}"#, None).is_err());
+        assert!(returned(br#"{"status":"FAILED","return_value":"1"}"#, Some(mark)).is_err());
+    }
 }

@@ -105,10 +105,10 @@ impl Poller {
         let mut numbers: Vec<i64> = followed.iter().map(|job| job.job_id).collect();
         numbers.sort_unstable();
         numbers.dedup();
-        let records = self
-            .ask_for_jobs(json!({"job_ids": numbers}), map::FINAL_FIELDS)
+        let answer = self
+            .ask_for_jobs(json!({"job_ids": numbers}), map::FINAL_FIELDS, None)
             .await?;
-        let (mut rows, _) = self.decode_jobs(&records);
+        let (mut rows, _) = self.decode_jobs(answer)?;
         for row in rows.iter_mut().filter(|row| !row.phase.is_over()) {
             // As in the list of unfinished jobs.
             row.duration_s = None;

@@ -4,16 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use skytower_api_client::entity::Job;
 use skytower_api_client::wire::Change;
-use skytower_api_client::{Key, Kind, Phase, Table};
+use skytower_api_client::{Key, Kind, Phase, Table, Text};
 use tokio::time::Instant;
 
-use super::ledger::records;
+use super::ledger::{Ledger, records_in};
 use super::{Books, Look, Poller, removal};
-use crate::source::skypilot::client::CallError;
+use crate::source::skypilot::client::{CallError, Fresh};
 use crate::source::skypilot::map;
 
 const PATH: &str = "/jobs/queue/v2";
@@ -29,29 +28,26 @@ pub(super) struct Jobs {
     lost: BTreeSet<Key>,
 }
 
+/// What the list of unfinished jobs amounts to.
+pub(super) struct Live {
+    note: Option<Text>,
+    /// Records that could not be read: what is missing may be one of them.
+    unreadable: bool,
+    /// Unfinished tasks that it does not name any more.
+    left: BTreeMap<Key, i64>,
+}
+
 impl Poller {
     pub(super) async fn look_at_jobs(&self, books: &mut Books) -> Result<Look, CallError> {
+        let known = books.ledger.known();
         let live = self
-            .ask_for_jobs(json!({"skip_finished": true}), map::LIVE_FIELDS)
+            .ask_for_jobs(json!({"skip_finished": true}), map::LIVE_FIELDS, known)
             .await?;
-        let reading = books.ledger.read(&live, |record| {
-            let row: Job = map::job(&self.name, record)?;
-            Ok((row.key.clone(), row))
-        });
-        let mut note = reading.note();
-        let unreadable = reading.malformed > 0;
-        let unfinished: BTreeMap<Key, i64> = self
-            .rows(Kind::Job, |row| {
-                let job = row.as_job()?;
-                (!job.phase.is_over()).then(|| (job.key.clone(), job.job_id))
-            })
-            .into_iter()
-            .collect();
-        let left: BTreeMap<Key, i64> = unfinished
-            .into_iter()
-            .filter(|(key, _)| !reading.present.contains(key))
-            .collect();
-        self.commit_jobs(reading.changed);
+        let Live {
+            mut note,
+            unreadable,
+            left,
+        } = self.take_live(live, &mut books.ledger)?;
         let mut doubtful = false;
         if !left.is_empty() && !unreadable {
             doubtful = self.settle(left, &mut books.jobs).await?;
@@ -68,8 +64,8 @@ impl Poller {
                 LATEST
             };
             let page = json!({"page": 1, "limit": limit.max(1)});
-            let finished = self.ask_for_jobs(page, map::FINAL_FIELDS).await?;
-            let (rows, malformed) = self.decode_jobs(&finished);
+            let finished = self.ask_for_jobs(page, map::FINAL_FIELDS, None).await?;
+            let (rows, malformed) = self.decode_jobs(finished)?;
             // Unfinished ones were just seen without their durations: that look stands.
             self.commit_jobs(rows.into_iter().filter(|row| row.phase.is_over()).collect());
             if malformed > 0 && note.is_none() {
@@ -82,6 +78,39 @@ impl Poller {
         Ok(if doubtful { Look::Again } else { Look::Done })
     }
 
+    /// Takes in the list of unfinished jobs; none when it is the same as the last time.
+    pub(super) fn take_live(
+        &self,
+        answer: Option<Fresh>,
+        ledger: &mut Ledger,
+    ) -> Result<Live, CallError> {
+        let reading = if let Some(Fresh { json, mark }) = answer {
+            let reading = ledger.read(&records_in(PATH, &json)?, |record| {
+                let row: Job = map::job(&self.name, record)?;
+                Ok((row.key.clone(), row))
+            });
+            ledger.mark(mark, &reading);
+            reading
+        } else {
+            ledger.unchanged()
+        };
+        let left = self
+            .rows(Kind::Job, |row| {
+                let job = row.as_job()?;
+                (!job.phase.is_over() && !reading.present.contains(&job.key))
+                    .then(|| (job.key.clone(), job.job_id))
+            })
+            .into_iter()
+            .collect();
+        let live = Live {
+            note: reading.note(),
+            unreadable: reading.malformed > 0,
+            left,
+        };
+        self.commit_jobs(reading.changed);
+        Ok(live)
+    }
+
     /// Asks for the final state of tasks that left the unfinished list. True when some were not
     /// found; they are believed to be gone when they are not found the next time either.
     async fn settle(&self, left: BTreeMap<Key, i64>, jobs: &mut Jobs) -> Result<bool, CallError> {
@@ -89,10 +118,10 @@ impl Poller {
         let numbers: Vec<i64> = numbers.into_iter().collect();
         let mut found = BTreeSet::new();
         for numbers in numbers.chunks(NUMBERS_AT_ONCE) {
-            let records = self
-                .ask_for_jobs(json!({"job_ids": numbers}), map::FINAL_FIELDS)
+            let answer = self
+                .ask_for_jobs(json!({"job_ids": numbers}), map::FINAL_FIELDS, None)
                 .await?;
-            let (rows, malformed) = self.decode_jobs(&records);
+            let (rows, malformed) = self.decode_jobs(answer)?;
             if malformed > 0 {
                 // Which task is unreadable is not known: none of these is believed to be gone.
                 found.extend(left.keys().cloned());
@@ -118,7 +147,8 @@ impl Poller {
         &self,
         narrowed: Value,
         fields: &[&str],
-    ) -> Result<Vec<Box<RawValue>>, CallError> {
+        known: Option<u64>,
+    ) -> Result<Option<Fresh>, CallError> {
         let with_fields = self.job_fields.load(Ordering::Relaxed);
         let mut body = narrowed;
         body["all_users"] = true.into();
@@ -127,29 +157,37 @@ impl Poller {
         }
         let asked = self
             .client
-            .ask(PATH, body.clone(), self.pace.deadline)
+            .ask_unless(PATH, body.clone(), self.pace.deadline, known)
             .await;
-        let answer = match asked {
+        match asked {
             // A version that does not know one of the fields: ask for all of them from now on.
             Err(error) if with_fields && names_a_field(&error) => {
                 self.job_fields.store(false, Ordering::Relaxed);
                 if let Some(body) = body.as_object_mut() {
                     body.remove("fields");
                 }
-                self.client.ask(PATH, body, self.pace.deadline).await?
+                self.client
+                    .ask_unless(PATH, body, self.pace.deadline, known)
+                    .await
             }
-            asked => asked?,
-        };
-        records(PATH, &answer)
+            asked => asked,
+        }
     }
 
-    pub(super) fn decode_jobs(&self, records: &[Box<RawValue>]) -> (Vec<Job>, usize) {
+    pub(super) fn decode_jobs(
+        &self,
+        answer: Option<Fresh>,
+    ) -> Result<(Vec<Job>, usize), CallError> {
+        let Some(Fresh { json, .. }) = answer else {
+            return Ok((Vec::new(), 0));
+        };
+        let records = records_in(PATH, &json)?;
         let rows: Vec<Job> = records
             .iter()
             .filter_map(|record| map::job(&self.name, record).ok())
             .collect();
         let malformed = records.len() - rows.len();
-        (rows, malformed)
+        Ok((rows, malformed))
     }
 
     fn commit_jobs(&self, rows: Vec<Job>) {

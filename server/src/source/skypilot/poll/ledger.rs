@@ -1,6 +1,7 @@
 //! What a list said the last time, so that only what changed is decoded, and what is missing is noticed.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -10,15 +11,23 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::source::skypilot::client::CallError;
 
 /// The records of an answer's list, not decoded.
-pub(super) fn records(path: &str, answer: &RawValue) -> Result<Vec<Box<RawValue>>, CallError> {
+pub(super) fn records<'a>(
+    path: &str,
+    answer: &'a RawValue,
+) -> Result<Vec<&'a RawValue>, CallError> {
+    records_in(path, answer.get())
+}
+
+/// As [`records`], of an answer that nobody has looked into.
+pub(super) fn records_in<'a>(path: &str, text: &'a str) -> Result<Vec<&'a RawValue>, CallError> {
     // Older peers answer the jobs' list bare.
     #[derive(Deserialize)]
-    struct Jobs {
-        jobs: Vec<Box<RawValue>>,
+    struct Jobs<'a> {
+        #[serde(borrow)]
+        jobs: Vec<&'a RawValue>,
     }
-    let text = answer.get();
     let list = if text.trim_start().starts_with('{') {
-        serde_json::from_str::<Jobs>(text).map(|answer| answer.jobs)
+        serde_json::from_str::<Jobs<'a>>(text).map(|answer| answer.jobs)
     } else {
         serde_json::from_str(text)
     };
@@ -34,7 +43,7 @@ pub(super) struct Reading<T> {
     /// New or changed rows.
     pub(super) changed: Vec<T>,
     /// The keys of all rows in the answer.
-    pub(super) present: HashSet<Key>,
+    pub(super) present: Arc<HashSet<Key>>,
     /// Records that could not be read, and why the first could not.
     pub(super) malformed: usize,
     reason: Option<Text>,
@@ -59,6 +68,10 @@ impl<T> Reading<T> {
 pub(super) struct Ledger {
     /// Hash of a record's text to its key.
     seen: HashMap<u64, Key>,
+    /// The keys of all rows in the last answer.
+    present: Arc<HashSet<Key>>,
+    /// The mark of the last answer, when all of it could be read.
+    mark: Option<u64>,
     /// Rows that were missing the last time and not believed to be gone.
     doubted: BTreeSet<Key>,
 }
@@ -67,13 +80,14 @@ impl Ledger {
     /// Reads an answer's records. Those whose text is the same as the last time are not decoded.
     pub(super) fn read<T>(
         &mut self,
-        records: &[Box<RawValue>],
+        records: &[&RawValue],
         mut decode: impl FnMut(&RawValue) -> Result<(Key, T), Text>,
     ) -> Reading<T> {
         let mut seen = HashMap::with_capacity(records.len());
+        let mut present = HashSet::with_capacity(records.len());
         let mut reading = Reading {
             changed: Vec::new(),
-            present: HashSet::with_capacity(records.len()),
+            present: Arc::default(),
             malformed: 0,
             reason: None,
         };
@@ -94,11 +108,34 @@ impl Ledger {
                     }
                 }
             };
-            reading.present.insert(key.clone());
+            present.insert(key.clone());
             seen.insert(hash, key);
         }
         self.seen = seen;
+        self.mark = None;
+        self.present = Arc::new(present);
+        reading.present = self.present.clone();
         reading
+    }
+
+    /// Remembers the mark of the answer that `reading` was read from.
+    pub(super) fn mark<T>(&mut self, mark: u64, reading: &Reading<T>) {
+        self.mark = (reading.malformed == 0).then_some(mark);
+    }
+
+    /// The mark of the last answer: one with the same says nothing new.
+    pub(super) fn known(&self) -> Option<u64> {
+        self.mark
+    }
+
+    /// Reads the last answer again, which is the present one too.
+    pub(super) fn unchanged<T>(&self) -> Reading<T> {
+        Reading {
+            changed: Vec::new(),
+            present: self.present.clone(),
+            malformed: 0,
+            reason: None,
+        }
     }
 
     /// Which of the rows `there` that an answer did not name are gone. An answer with unreadable
@@ -151,6 +188,18 @@ mod tests {
         let again = read(&mut ledger, r#"["a","c"]"#);
         assert_eq!(again.changed, ["c"]);
         assert_eq!(again.present.len(), 2);
+    }
+
+    #[test]
+    fn an_answer_is_known_again_only_when_all_of_it_could_be_read() {
+        let mut ledger = Ledger::default();
+        let whole = read(&mut ledger, r#"["a","b"]"#);
+        ledger.mark(7, &whole);
+        assert_eq!(ledger.known(), Some(7));
+        assert_eq!(ledger.unchanged::<String>().present, whole.present);
+        let partial = read(&mut ledger, r#"["a",{}]"#);
+        ledger.mark(8, &partial);
+        assert_eq!(ledger.known(), None);
     }
 
     #[test]

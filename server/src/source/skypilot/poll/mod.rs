@@ -10,6 +10,8 @@ mod escort;
 mod focus;
 mod health;
 mod infra;
+#[doc(hidden)]
+pub mod intake;
 mod jobs;
 mod ledger;
 mod pace;

@@ -38,7 +38,8 @@ impl Poller {
 
     pub(super) async fn look_at_people(&self) -> Result<Look, CallError> {
         let users = self.client.get("/users", self.pace.deadline).await;
-        match users.and_then(|answer| records("/users", &answer)) {
+        let users = users.as_deref().map_err(Clone::clone);
+        match users.and_then(|answer| records("/users", answer)) {
             Ok(records) => {
                 let users: BTreeMap<Text, User> = records
                     .iter()
