@@ -719,8 +719,8 @@ async fn what_an_action_became_at_skypilot_is_shown_once() {
     assert!(watch.row(Kind::Request, &theirs).is_some());
 }
 
-#[tokio::test]
-async fn a_job_that_is_being_cancelled_is_followed_to_its_end() {
+/// Cancels a job elsewhere and waits for each of its states; `tell` says them at SkyPilot.
+async fn follow_a_cancellation(tell: impl Fn(&FakeSkyPilot, &str)) -> (u64, u64) {
     let watch = watch_at(
         Pace {
             // The list alone would take for ever.
@@ -742,21 +742,48 @@ async fn a_job_that_is_being_cancelled_is_followed_to_its_end() {
         ("CANCELLING", Phase::Stopping),
         ("CANCELLED", Phase::Cancelled),
     ] {
-        watch
-            .fake
-            .with(|world| world.jobs[0]["status"] = status.into());
+        tell(&watch.fake, status);
         watch
             .until_row(Kind::Job, "7/0", |row| row.phase() == phase)
             .await;
     }
+    let by_events = watch.fake.calls("/jobs/events");
+    let by_number = watch.fake.calls("/jobs/queue/v2");
     // Then it is left alone again.
-    let quiet = watch.fake.calls("/jobs/queue/v2");
+    let later = watch.fake.calls("/status") + 20;
     watch
         .until("other lists go on", |watch| {
-            watch.fake.calls("/status") > 20
+            watch.fake.calls("/status") > later
         })
         .await;
-    assert!(watch.fake.calls("/jobs/queue/v2") <= quiet + 2);
+    assert!(watch.fake.calls("/jobs/events") <= by_events + 2);
+    assert!(watch.fake.calls("/jobs/queue/v2") <= by_number + 2);
+    (by_events, by_number)
+}
+
+#[tokio::test]
+async fn a_job_that_is_being_cancelled_is_followed_to_its_end_by_its_events() {
+    let (_, by_number) = follow_a_cancellation(|fake, status| {
+        fake.with(|world| {
+            world.jobs[0]["status"] = status.into();
+            let event =
+                json!({"spot_job_id": 7, "task_id": 0, "new_status": status, "reason": "so"});
+            world.job_events.entry(7).or_default().insert(0, event);
+        });
+    })
+    .await;
+    // The lists at the start, at the request, and what the events do not say of the end; until the first
+    // event there is only the number to go by.
+    assert!(by_number < 40, "{by_number} lists");
+}
+
+#[tokio::test]
+async fn a_job_that_is_being_cancelled_is_followed_by_its_number_where_there_are_no_events() {
+    let (by_events, _) = follow_a_cancellation(|fake, status| {
+        fake.with(|world| world.jobs[0]["status"] = status.into());
+    })
+    .await;
+    assert!(by_events > 0);
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ pub(super) use request::{
     Concerns, FIELDS as REQUEST_FIELDS, RequestRecord, concerns, is_noise, request,
 };
 pub(super) use serve::{Served, Unit, served};
-pub(super) use timeline::{cluster_event, job_event};
+pub(super) use timeline::{cluster_event, job_event, job_status};
 
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;

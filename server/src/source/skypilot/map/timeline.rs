@@ -85,6 +85,16 @@ pub(in crate::source::skypilot) fn job_event(
     Ok(Some(event(subject, at, text)))
 }
 
+/// The status that the newest of these events (they come newest first) gave to a task; none when they say
+/// nothing about it.
+pub(in crate::source::skypilot) fn job_status(task: i64, events: &[&RawValue]) -> Option<Text> {
+    events
+        .iter()
+        .filter_map(|raw| read::<JobEventRecord>(raw).ok())
+        .filter(|record| record.task_id.is_none_or(|of| of == task))
+        .find_map(|record| word(record.new_status))
+}
+
 /// An ISO time: with an offset on Postgres, naive and local to the server on `SQLite`. Servers of
 /// several people run in UTC; nothing in the answer says otherwise.
 fn timestamp(raw: &Value) -> Option<EpochMs> {

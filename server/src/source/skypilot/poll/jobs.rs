@@ -190,7 +190,7 @@ impl Poller {
         Ok((rows, malformed))
     }
 
-    fn commit_jobs(&self, rows: Vec<Job>) {
+    pub(super) fn commit_jobs(&self, rows: Vec<Job>) {
         if rows.iter().any(|row| row.phase == Phase::Stopping) {
             self.hurry();
         }
