@@ -281,3 +281,27 @@ fn controllers_unhealthy_ones_and_accelerators() {
     .unwrap();
     assert_eq!(cpus.gpus, None);
 }
+
+#[test]
+fn that_a_cancellation_was_asked_for_is_not_a_status() {
+    let event = |task: i64, status: &str, reason: &str| {
+        raw(
+            &serde_json::json!({"spot_job_id": 7, "task_id": task, "new_status": status, "reason": reason}),
+        )
+    };
+    let asked = event(
+        0,
+        "CANCELLING",
+        "Cancellation requested by user bob (request ID: 1)",
+    );
+    let begun = event(0, "CANCELLING", "Job is cancelling");
+    let runs = event(0, "RUNNING", "Job has started");
+    let other = event(1, "FAILED", "exit code 1");
+    let status = |events: &[&RawValue]| job_status(0, events).map(|status| status.to_string());
+    assert_eq!(status(&[&other, &asked, &runs]).as_deref(), Some("RUNNING"));
+    assert_eq!(
+        status(&[&begun, &asked, &runs]).as_deref(),
+        Some("CANCELLING")
+    );
+    assert_eq!(status(&[&asked]), None);
+}

@@ -10,6 +10,10 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::values::word;
 use super::{read, without};
 
+/// So begins the reason of an event that says `CANCELLING` while the job still runs: somebody asked for it
+/// (`CANCEL_REQUESTED_EVENT_REASON_PREFIX` in `sky/jobs/state.py`).
+const CANCEL_REQUESTED: &str = "Cancellation requested";
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct ClusterEventRecord {
@@ -88,10 +92,15 @@ pub(in crate::source::skypilot) fn job_event(
 /// The status that the newest of these events (they come newest first) gave to a task; none when they say
 /// nothing about it.
 pub(in crate::source::skypilot) fn job_status(task: i64, events: &[&RawValue]) -> Option<Text> {
+    let only_asked_for = |record: &JobEventRecord| {
+        let reason = record.reason.as_deref().unwrap_or_default();
+        reason.starts_with(CANCEL_REQUESTED)
+    };
     events
         .iter()
         .filter_map(|raw| read::<JobEventRecord>(raw).ok())
         .filter(|record| record.task_id.is_none_or(|of| of == task))
+        .filter(|record| !only_asked_for(record))
         .find_map(|record| word(record.new_status))
 }
 

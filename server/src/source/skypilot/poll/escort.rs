@@ -29,6 +29,9 @@ const AT_ONCE: usize = 2;
 /// So many jobs are asked for their events rather than by number.
 const FEW: usize = 4;
 
+/// Events in which the newest status is looked for: some tell of a request only.
+const STATUS_EVENTS: usize = 5;
+
 impl Poller {
     /// Follows managed jobs closely for a while.
     pub(super) fn hurry(&self) {
@@ -149,7 +152,7 @@ impl Poller {
     async fn status_by_events(&self, job: &Job) -> Result<Option<Text>, CallError> {
         let path = "/jobs/events";
         let body = json!({
-            "job_id": job.job_id, "task_id": job.task_id, "limit": 1, "include_cluster_events": false,
+            "job_id": job.job_id, "task_id": job.task_id, "limit": STATUS_EVENTS, "include_cluster_events": false,
         });
         let answer = self.client.ask(path, body, self.pace.deadline).await?;
         Ok(map::job_status(job.task_id, &records(path, &answer)?))
