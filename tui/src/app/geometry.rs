@@ -55,9 +55,9 @@ pub fn detail_facts(row: &Entity, context: &Context) -> Vec<(&'static str, Strin
             let value = (column.value)(row, context);
             let written = text(&value, context);
             // What is as everybody expects is not worth a cell.
-            let tells = !matches!(value, Value::None | Value::Flag(false))
-                && !written.is_empty()
-                && written != **row.name();
+            let usual = matches!(value, Value::None | Value::Flag(false))
+                || value == Value::Int(0) && !column.is_shown();
+            let tells = !usual && !written.is_empty() && written != **row.name();
             tells.then_some((column.title, written))
         })
         .collect()

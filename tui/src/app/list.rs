@@ -406,6 +406,8 @@ pub(super) fn job_of_tasks(tasks: &[Arc<Entity>]) -> Arc<Entity> {
     job.key = Key::new(first.key.source(), Kind::Job, first.job_id);
     job.name = first.job_name.clone();
     job.task_id = 0;
+    // Its number is the job's alone.
+    job.group = false;
     job.submitted_at = jobs.iter().filter_map(|job| job.submitted_at).min();
     job.started_at = jobs.iter().filter_map(|job| job.started_at).min();
     job.recoveries = jobs.iter().map(|job| job.recoveries).sum();
