@@ -293,7 +293,7 @@ fn help(model: &Model, typed: &str, top: usize, pen: &mut Pen<'_>) -> Position {
                 let x = pen.put(2, y, &keys, if off { Tone::Dim } else { Tone::Accent });
                 let text = match &entry.off {
                     None => entry.text.clone(),
-                    Some(reason) => format!("{} (off: {reason})", entry.text.trim_end_matches('.')),
+                    Some(reason) => format!("off: {reason}. {}", entry.text),
                 };
                 let room = usize::from(pen.width().saturating_sub(x + 2));
                 pen.put(
