@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -152,9 +153,25 @@ impl Poller {
     }
 
     async fn cluster_events(&self, row: &Entity) -> Result<(), CallError> {
+        let several = self.event_types.load(Ordering::Relaxed);
+        match self.cluster_events_of(row, several).await {
+            Err(error) if several && error.to_string().contains("ClusterEventType") => {
+                self.event_types.store(false, Ordering::Relaxed);
+                self.cluster_events_of(row, false).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn cluster_events_of(&self, row: &Entity, several: bool) -> Result<(), CallError> {
+        let types = if several {
+            "STATUS_CHANGE,LAUNCH_PROGRESS"
+        } else {
+            "STATUS_CHANGE"
+        };
         let body = json!({
             "cluster_hash": row.key().id(),
-            "event_type": "STATUS_CHANGE,LAUNCH_PROGRESS",
+            "event_type": types,
             "include_timestamps": true,
             "limit": EVENTS,
         });

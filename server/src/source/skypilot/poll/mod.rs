@@ -126,6 +126,8 @@ pub(super) struct Poller {
     /// Users and workspaces without their counts.
     people: Mutex<people::People>,
     job_fields: std::sync::atomic::AtomicBool,
+    /// The server takes several types of events at once (0.11 takes one).
+    event_types: std::sync::atomic::AtomicBool,
     health_wake: Notify,
     /// Until when managed jobs are followed closely.
     hurry: watch::Sender<Option<Instant>>,
@@ -153,6 +155,7 @@ impl Poller {
             recent: Mutex::default(),
             people: Mutex::default(),
             job_fields: std::sync::atomic::AtomicBool::new(true),
+            event_types: std::sync::atomic::AtomicBool::new(true),
             health_wake: Notify::new(),
             hurry: watch::Sender::new(None),
         }
