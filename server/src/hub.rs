@@ -240,3 +240,82 @@ impl Hub {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use skytower_api_client::Kind;
+    use skytower_api_client::entity::Job;
+    use std::collections::BTreeSet;
+
+    /// Rows that change; few, so that they change often.
+    const ROWS: i64 = 12;
+
+    fn row(id: i64, words: &str) -> Change {
+        Change::Upsert(Arc::new(Entity::Job(Job {
+            key: Key::new("prod", Kind::Job, format_args!("{id}/0")),
+            source: "prod".into(),
+            job_id: id,
+            job_name: words.into(),
+            ..Job::default()
+        })))
+    }
+
+    fn removal(id: i64) -> Change {
+        Change::Remove {
+            kind: Kind::Job,
+            key: Key::new("prod", Kind::Job, format_args!("{id}/0")),
+            reason: "over".into(),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// However much happened while clients did not read: each gets every row at most once, and what
+        /// the hub keeps for all of them together stays within its bounds.
+        #[test]
+        fn what_was_missed_is_folded_and_what_is_kept_is_bounded(
+            changes in prop::collection::vec((0..ROWS, prop::option::of("[a-z]{0,40}")), 1..300),
+            stuck in prop::collection::btree_set(0usize..300, 1..100),
+        ) {
+            let hub = Hub::new();
+            let view = View::everything();
+            let mut cursors = BTreeSet::from([hub.revision()]);
+            for (number, (id, words)) in changes.into_iter().enumerate() {
+                hub.commit([words.map_or_else(|| removal(id), |words| row(id, &words))]);
+                if stuck.contains(&number) {
+                    cursors.insert(hub.revision());
+                }
+                // Somebody reads meanwhile, so that there is something to keep.
+                hub.frames(&view, Encoding::Zstd, Some(hub.revision().saturating_sub(1)));
+            }
+            let mut largest = 0;
+            for from in cursors {
+                let frames = hub.frames(&view, Encoding::Zstd, Some(from));
+                largest = largest.max(frames.frames.iter().map(Bytes::len).sum::<usize>());
+                let mut told = BTreeSet::new();
+                for frame in frames.frames.iter() {
+                    let message = codec::decode_binary(frame).unwrap().unwrap();
+                    let keys: Vec<Key> = match message {
+                        ServerMessage::Delta { changes, .. } => {
+                            changes.iter().map(|change| change.key().clone()).collect()
+                        }
+                        ServerMessage::Snapshot { rows, .. } => {
+                            rows.iter().map(|row| row.key().clone()).collect()
+                        }
+                        _ => Vec::new(),
+                    };
+                    for key in keys {
+                        prop_assert!(told.insert(key.clone()), "{key} was told twice");
+                    }
+                }
+                prop_assert!(told.len() <= ROWS as usize);
+                let cache = hub.cache();
+                prop_assert!(cache.0.len() <= CACHE_LIMIT);
+                prop_assert!(cache.bytes() <= CACHE_BYTES + largest);
+            }
+        }
+    }
+}

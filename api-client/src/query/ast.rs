@@ -122,6 +122,8 @@ impl fmt::Display for Node {
             }
             Node::Not(inner) => match &**inner {
                 Node::Or(_) | Node::And(_) => write!(f, "-({inner})"),
+                // `-f` and `-l` are k9s' own.
+                Node::Word(word) if word == "f" || word == "l" => write!(f, "-\"{word}\""),
                 _ => write!(f, "-{inner}"),
             },
             // A lone dash as a word would be taken for a negation of nothing.

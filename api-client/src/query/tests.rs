@@ -284,3 +284,11 @@ proptest! {
         prop_assert!(needle::Needle::folded(&format!("*{piece}*")).is(&hay), "{piece} in {hay}");
     }
 }
+
+#[test]
+fn without_the_letter_of_an_option_of_k9s() {
+    for letter in ["f", "l"] {
+        let tree = ast::Node::Not(Box::new(ast::Node::Word(letter.to_owned())));
+        assert_eq!(parse::parse(&tree.to_string()).unwrap(), tree);
+    }
+}
