@@ -343,6 +343,11 @@ impl List {
             .iter()
             .zip(self.widest.iter().zip(&self.filled))
             .filter(|(column, _)| column.is_shown())
+            // On the page of one thing its parts need not say whose they are.
+            .filter(|(column, _)| {
+                self.parent.is_none()
+                    || !matches!(column.id, "subject" | "service" | "pool" | "cluster")
+            })
             // A column without a single value is left out; what people look for first always stays.
             .filter(|(column, (_, filled))| {
                 **filled || column.priority < 2 || column.id == self.sort.0

@@ -3,7 +3,7 @@
 use ratatui::layout::Rect;
 use ratatui::style::Modifier;
 use skytower_api_client::column::{Align, Column, Value, write_text};
-use skytower_api_client::{Phase, policy};
+use skytower_api_client::{Kind, Phase, policy};
 
 use super::pen::Pen;
 use crate::app::{Fold, Line, List, Model, cell_value, list_area};
@@ -70,7 +70,12 @@ fn row(model: &Model, list: &List, line: &Line, area: Rect, pen: &mut Pen<'_>) {
         pen.put(area.x + 1, y, theme.pick("◆", "#"), Tone::Accent);
     }
     let child = line.fold == Fold::Child;
-    let glyph = theme.glyph(phase).to_string();
+    // What has happened is in no state.
+    let glyph = if line.row.kind() == Kind::Event {
+        theme.pick("·", "-").to_owned()
+    } else {
+        theme.glyph(phase).to_string()
+    };
     let glyph_x = area.x + 2 + u16::from(child) * 2;
     pen.put_until(glyph_x, y, area.right(), &glyph, theme.phase(phase));
     let mut x = area.x + 4;
