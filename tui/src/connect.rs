@@ -96,6 +96,7 @@ async fn watching(endpoint: Endpoint, may_start: bool) -> Result<Connected, Clie
 }
 
 #[cfg(not(feature = "local-server"))]
+#[expect(clippy::unused_async, reason = "as the one with the local server")]
 async fn watching(endpoint: Endpoint, _: bool) -> Result<Connected, ClientError> {
     Err(ClientError::Local {
         message: format!(
@@ -124,6 +125,7 @@ async fn without_skypilot(
 }
 
 #[cfg(not(feature = "local-server"))]
+#[expect(clippy::unused_async, reason = "as the one with the local server")]
 async fn without_skypilot(
     _: Endpoint,
     error: ClientError,

@@ -319,10 +319,12 @@ mod local {
         )
     }
 
+    #[expect(clippy::unused_async, reason = "as the one with the local server")]
     pub(super) async fn stop(_: &Global, _: bool) -> Result<u8, Failure> {
         Err(none())
     }
 
+    #[expect(clippy::unused_async, reason = "as the one with the local server")]
     pub(super) async fn logs(_: &Global, _: bool, _: usize) -> Result<u8, Failure> {
         Err(none())
     }
