@@ -4,11 +4,18 @@
 //! when its effect is visible in the state: an action has succeeded when the change was seen, not
 //! when SkyPilot said SUCCEEDED.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::entity::Entity;
 use crate::kind::Kind;
 use crate::phase::Phase;
+use crate::text::Text;
+
+/// The source that is the local engine: its name, and the first part of its rows' keys. A SkyPilot server
+/// cannot be called so.
+pub const LOCAL: &str = "local";
 
 /// What else an action needs to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +27,55 @@ pub struct ActionOptions {
     /// `cluster.autostop`: tear down instead of stop.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub down: bool,
+    /// What is to be started, for actions that start something from a task file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<Box<Start>>,
+    /// `source.clear`: everything that was started with this label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<Text>,
+}
+
+/// What is to be started on the local engine: a task file, and whose it is.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Start {
+    /// What messages call the file.
+    pub file: Text,
+    /// The file's text, see [`crate::task`].
+    pub yaml: String,
+    /// The absolute folder in which the file's relative paths mean something.
+    pub folder: String,
+    /// The name of the cluster, job or service, instead of the file's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<Text>,
+    /// Values of `envs` that replace those of the file.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub envs: BTreeMap<String, String>,
+    /// Values of `secrets` that replace those of the file. Never shown.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, String>,
+    /// Whose it is; none means the caller's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Text>,
+    /// Its workspace; none means `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<Text>,
+    /// A mark by which `source.clear` finds it again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<Text>,
+}
+
+impl std::fmt::Debug for Start {
+    /// Without the text and the values: they may hold secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Start")
+            .field("file", &self.file)
+            .field("name", &self.name)
+            .field("owner", &self.owner)
+            .field("workspace", &self.workspace)
+            .field("label", &self.label)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How much an action takes away.
@@ -42,6 +98,8 @@ pub enum Seen {
     NotYet,
     /// It cannot come any more, for this reason.
     Never(String),
+    /// There is no row to see it in: the source's word is all there is.
+    Told,
 }
 
 /// One action on one kind of row.
@@ -56,7 +114,7 @@ pub struct ActionSpec {
     pub title: &'static str,
     /// While it happens: `Cancelling`.
     pub doing: &'static str,
-    /// The dashboard's default key, in the keymap's notation.
+    /// The dashboard's default key, in the keymap's notation; empty when it has none of its own.
     pub key: &'static str,
     /// How much it takes away.
     pub danger: Danger,
@@ -319,7 +377,166 @@ pub const ACTIONS: &[ActionSpec] = &[
                 .collect()
         },
     },
+    ActionSpec {
+        id: "job.relaunch",
+        verb: "relaunch",
+        kind: Kind::Job,
+        title: "Relaunch job",
+        doing: "Relaunching",
+        key: "R",
+        danger: Danger::Mild,
+        doc: "Submits the task file of a managed job that has ended again, as a new job.",
+        applies: |row| {
+            only_here(row)?;
+            if row.phase().is_over() {
+                Ok(())
+            } else {
+                not_now(row, "only a job that has ended can be launched again")
+            }
+        },
+        seen: told,
+        sky: |_, _| vec!["sky jobs launch FILE".to_owned()],
+    },
+    ActionSpec {
+        id: "cluster.exec",
+        verb: "exec",
+        kind: Kind::Cluster,
+        title: "Run a task on the cluster",
+        doing: "Submitting to",
+        key: "",
+        danger: Danger::Mild,
+        doc: "Adds a task from a file to the cluster's queue, without its setup.",
+        applies: |row| {
+            only_here(row)?;
+            match row.phase() {
+                Phase::Running | Phase::Starting => Ok(()),
+                _ => not_now(row, "tasks run only on a cluster that is up"),
+            }
+        },
+        seen: told,
+        sky: |rows, options| vec![format!("sky exec {} {}", names(rows), file(options))],
+    },
+    ActionSpec {
+        id: "service.update",
+        verb: "update",
+        kind: Kind::Service,
+        title: "Update service",
+        doing: "Updating",
+        key: "",
+        danger: Danger::Mild,
+        doc: "Brings up replicas of a new version from a file, and takes an old one away for each that is ready.",
+        applies: |row| {
+            only_here(row)?;
+            match row.phase() {
+                Phase::Gone | Phase::Stopping => not_now(row, "a service that ends is not updated"),
+                _ => Ok(()),
+            }
+        },
+        seen: told,
+        sky: |rows, options| {
+            vec![format!(
+                "sky serve update {} {}",
+                names(rows),
+                file(options)
+            )]
+        },
+    },
+    ActionSpec {
+        id: "source.launch",
+        verb: "launch",
+        kind: Kind::Source,
+        title: "Launch a cluster",
+        doing: "Launching on",
+        key: "",
+        danger: Danger::Mild,
+        doc: "Creates a cluster from a task file, or takes one that is there, and runs the task on it.",
+        applies: only_here,
+        seen: told,
+        sky: |_, options| {
+            vec![format!(
+                "sky launch{} {}",
+                named("-c", options),
+                file(options)
+            )]
+        },
+    },
+    ActionSpec {
+        id: "source.jobs_launch",
+        verb: "jobs launch",
+        kind: Kind::Source,
+        title: "Launch a managed job",
+        doing: "Submitting to",
+        key: "",
+        danger: Danger::Mild,
+        doc: "Submits a task file as a managed job, which is started again when it breaks.",
+        applies: only_here,
+        seen: told,
+        sky: |_, options| {
+            vec![format!(
+                "sky jobs launch{} {}",
+                named("-n", options),
+                file(options)
+            )]
+        },
+    },
+    ActionSpec {
+        id: "source.serve_up",
+        verb: "serve up",
+        kind: Kind::Source,
+        title: "Bring up a service",
+        doing: "Bringing up on",
+        key: "",
+        danger: Danger::Mild,
+        doc: "Brings up a service with its replicas and its load balancer from a task file.",
+        applies: only_here,
+        seen: told,
+        sky: |_, options| {
+            vec![format!(
+                "sky serve up{} {}",
+                named("-n", options),
+                file(options)
+            )]
+        },
+    },
+    ActionSpec {
+        id: "source.clear",
+        verb: "clear",
+        kind: Kind::Source,
+        title: "Clear away",
+        doing: "Clearing away on",
+        key: "",
+        danger: Danger::Destroys,
+        doc: "Ends everything that was started with a label, and removes its files and rows.",
+        applies: only_here,
+        seen: told,
+        sky: |_, _| Vec::new(),
+    },
 ];
+
+/// Only the local engine starts tasks.
+fn only_here(row: &Entity) -> Result<(), String> {
+    if row.source() == LOCAL {
+        return Ok(());
+    }
+    Err(
+        "launching there is SkyPilot's: it plans, provisions and knows the credentials (use `sky`)"
+            .to_owned(),
+    )
+}
+
+fn told(_: Option<&Entity>, _: &ActionOptions) -> Seen {
+    Seen::Told
+}
+
+fn file(options: &ActionOptions) -> String {
+    let file = options.start.as_ref().map(|start| &start.file);
+    file.map_or_else(|| "FILE".to_owned(), |file| shell_word(file))
+}
+
+fn named(flag: &str, options: &ActionOptions) -> String {
+    let name = options.start.as_ref().and_then(|start| start.name.as_ref());
+    name.map_or_else(String::new, |name| format!(" {flag} {}", shell_word(name)))
+}
 
 fn not_now(row: &Entity, rule: &str) -> Result<(), String> {
     let status = row.status();
@@ -404,11 +621,11 @@ mod tests {
         for (i, spec) in ACTIONS.iter().enumerate() {
             assert!(spec.id.starts_with(spec.kind.noun()), "{}", spec.id);
             assert!(spec.doc.ends_with('.'), "{}", spec.id);
-            assert!(!spec.title.is_empty() && !spec.key.is_empty());
+            assert!(!spec.title.is_empty());
             for other in &ACTIONS[i + 1..] {
                 assert_ne!(spec.id, other.id);
                 assert!(
-                    spec.kind != other.kind || spec.key != other.key,
+                    spec.kind != other.kind || spec.key != other.key || spec.key.is_empty(),
                     "{} {}",
                     spec.id,
                     other.id

@@ -7,6 +7,7 @@
 //! - [`entity`], [`kind`], [`key`], [`phase`], [`text`], [`time`]: what there is.
 //! - [`wire`], [`codec`]: how it travels. [`table`]: the state, on both sides.
 //! - [`action`], [`policy`]: what can be done, and by whom.
+//! - [`task`]: what can be started, from a file.
 //! - [`column`], [`query`], [`human`]: how it is shown, narrowed and written.
 //! - [`credentials`], [`rest`] (its types always), [`feed`], [`endpoint`] (feature `client`): connecting.
 //!
@@ -35,6 +36,7 @@ pub mod rest;
 pub mod session;
 pub mod table;
 pub mod target;
+pub mod task;
 pub mod text;
 pub mod time;
 pub mod wire;

@@ -168,7 +168,11 @@ mod tests {
             ..Cluster::default()
         });
         let verdict = |idle_minutes, down| {
-            let options = ActionOptions { idle_minutes, down };
+            let options = ActionOptions {
+                idle_minutes,
+                down,
+                ..ActionOptions::default()
+            };
             let autostop = action("cluster.autostop").unwrap();
             let caller = Caller {
                 role: Role::User,

@@ -359,7 +359,7 @@ impl Course<'_> {
                 unknown |=
                     matches!(sight, Sight::NotLooked) && key.kind() != Some(Kind::ClusterJob);
                 match self.seen(&sight) {
-                    Seen::NotYet => {}
+                    Seen::NotYet | Seen::Told => {}
                     Seen::Yes => {
                         self.settle(&[i], Outcome::Unchanged, Some(so_already(&sight)))
                             .await;
@@ -542,6 +542,15 @@ impl Course<'_> {
                     let word = message.clone().unwrap_or_else(|| "SkyPilot says so".into());
                     self.settle(&unread, Outcome::Done, Some(word)).await;
                 }
+                let told: Vec<usize> = self
+                    .open()
+                    .into_iter()
+                    .filter(|(_, key)| self.seen(&look(&self.requests.hub, key)) == Seen::Told)
+                    .map(|(i, _)| i)
+                    .collect();
+                if !told.is_empty() {
+                    self.settle(&told, Outcome::Done, message.clone()).await;
+                }
                 let said = message
                     .map(|said| format!("; it said: {said}"))
                     .unwrap_or_default();
@@ -585,7 +594,7 @@ impl Course<'_> {
     async fn note_what_is_seen(&self, never: Option<&Text>) {
         for (i, key) in self.open() {
             match self.seen(&look(&self.requests.hub, &key)) {
-                Seen::NotYet => {}
+                Seen::NotYet | Seen::Told => {}
                 Seen::Yes => self.settle(&[i], Outcome::Done, None).await,
                 Seen::Never(reason) => {
                     let message = never.cloned().unwrap_or_else(|| reason.into());

@@ -102,7 +102,15 @@ pub async fn rows(
 }
 
 /// Kinds that every source reads by itself; the others are read while somebody looks.
-const READ_ALWAYS: &[Kind] = &[Kind::Cluster, Kind::Job, Kind::Service, Kind::Pool];
+const READ_ALWAYS: &[Kind] = &[
+    Kind::Cluster,
+    Kind::Job,
+    Kind::Service,
+    Kind::Pool,
+    Kind::User,
+    Kind::Workspace,
+    Kind::Infra,
+];
 
 /// It has said what it knows of these kinds, or why not.
 fn has_spoken_of(source: &Source, kinds: &[Kind]) -> bool {

@@ -39,6 +39,7 @@ pub(super) async fn autostop(
     let options = ActionOptions {
         idle_minutes,
         down: args.down,
+        ..ActionOptions::default()
     };
     change(client, "autostop", &args.change, options, console).await
 }

@@ -22,6 +22,7 @@ pub(super) fn idling(model: &Model) -> Picker {
     let to_stop = ActionOptions {
         idle_minutes: Some(1),
         down: false,
+        ..ActionOptions::default()
     };
     let no_stop = why_not_with(model, autostop(), to_stop);
     Picker {
@@ -66,6 +67,7 @@ pub(super) fn autostop_items(typed: &str, no_stop: Option<&String>) -> Vec<Item>
                 ActionOptions {
                     idle_minutes: Some(*minutes),
                     down,
+                    ..ActionOptions::default()
                 },
             );
             item.off = no_stop.filter(|_| !down).cloned();

@@ -178,6 +178,7 @@ fn the_bodies() {
     autostop.options = ActionOptions {
         idle_minutes: Some(5),
         down: true,
+        ..ActionOptions::default()
     };
     let body = call(&autostop).unwrap().body;
     assert_eq!(
