@@ -687,14 +687,26 @@ async fn a_request_does_not_tell_of_a_cluster_that_may_be_private() {
 
 #[tokio::test]
 async fn what_an_action_became_at_skypilot_is_shown_once() {
+    for ended in [false, true] {
+        shown_once(ended).await;
+    }
+}
+
+/// Seen before anybody knew whose it is: while it runs, or with all that can be known of it.
+async fn shown_once(ended: bool) {
     let watch =
         watch(|fake| fake.with(|world| world.clusters.push(cluster("dev", "h1", "alice")))).await;
     watch.until_row(Kind::Cluster, "h1", |_| true).await;
     let theirs = watch.fake.begin("sky.stop", "dev", "a11ce000");
     watch.until_row(Kind::Request, &theirs, |_| true).await;
     let ours = watch.fake.begin("sky.down", "dev", "a11ce000");
-    // Seen before anybody knew whose it is.
     watch.until_row(Kind::Request, &ours, |_| true).await;
+    if ended {
+        watch.fake.end(&ours, "SUCCEEDED");
+        watch
+            .until_row(Kind::Request, &ours, |row| row.phase().is_over())
+            .await;
+    }
     let own = Request {
         key: Key::new("skytower", Kind::Request, "r1"),
         source: "skytower".into(),

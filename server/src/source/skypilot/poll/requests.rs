@@ -102,6 +102,13 @@ impl Poller {
         book.settled.retain(|id| listed.contains(id));
         let now = EpochMs::now();
         let ours = self.handed_over();
+        // They may have been seen, ended and settled before it was known whose they are.
+        for id in &ours {
+            let key = Key::new(&self.name, Kind::Request, id);
+            if self.hub.get(&key).is_some() {
+                changes.extend(removal(key, &"it is one of skytower's".into()));
+            }
+        }
         let clusters = std::cell::LazyCell::new(|| self.workspaces_of_clusters());
         let mut ended = Vec::new();
         for record in window {
@@ -139,12 +146,7 @@ impl Poller {
                 book.incomplete
                     .insert(record.request_id.clone(), record.clone());
             }
-            if is_ours {
-                // It may have been seen before it was known whose it is.
-                if self.hub.get(&row.key).is_some() {
-                    changes.extend(removal(row.key, &"it is one of skytower's".into()));
-                }
-            } else if !old {
+            if !is_ours && !old {
                 changes.push(Change::Upsert(row.into()));
             }
         }
