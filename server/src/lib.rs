@@ -5,6 +5,7 @@
 //! ```
 
 mod attention;
+pub mod balancer;
 pub mod config;
 pub mod home;
 pub mod http;
