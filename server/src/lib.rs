@@ -5,7 +5,9 @@
 //! ```
 
 mod attention;
+pub mod balancer;
 pub mod config;
+pub mod hello;
 pub mod home;
 pub mod http;
 pub mod hub;

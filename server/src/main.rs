@@ -47,6 +47,13 @@ fn source(argument: &str) -> Result<SourceConfig, String> {
 }
 
 fn main() -> ExitCode {
+    // What the local engine starts as processes of their own.
+    if let Some(code) = skytower_server::balancer::dispatch() {
+        return code;
+    }
+    if let Some(code) = skytower_server::hello::dispatch() {
+        return code;
+    }
     let arguments = Arguments::parse();
     if arguments.config_stdin {
         return skytower_server::main_background();
