@@ -11,12 +11,13 @@ pub mod hello;
 pub mod home;
 pub mod http;
 pub mod hub;
+pub mod keeper;
 mod log;
 pub mod logs;
 pub mod requests;
 pub mod server;
 pub mod source;
 
-pub use config::{Config, SourceConfig};
+pub use config::{Config, EngineConfig, SourceConfig};
 pub use http::AppState;
 pub use server::{StartError, main_background, run};
