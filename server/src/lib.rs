@@ -9,6 +9,7 @@ pub mod config;
 pub mod home;
 pub mod http;
 pub mod hub;
+pub mod keeper;
 mod log;
 pub mod logs;
 pub mod requests;

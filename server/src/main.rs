@@ -47,6 +47,9 @@ fn source(argument: &str) -> Result<SourceConfig, String> {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = skytower_server::keeper::dispatch() {
+        return code;
+    }
     let arguments = Arguments::parse();
     if arguments.config_stdin {
         return skytower_server::main_background();
