@@ -50,11 +50,7 @@ fn source(argument: &str) -> Result<SourceConfig, String> {
 }
 
 fn main() -> ExitCode {
-    // What the local engine starts as processes of their own.
-    if let Some(code) = skytower_server::balancer::dispatch() {
-        return code;
-    }
-    if let Some(code) = skytower_server::hello::dispatch() {
+    if let Some(code) = skytower_server::dispatch() {
         return code;
     }
     let arguments = Arguments::parse();

@@ -14,15 +14,9 @@ use skytower_api_client::Kind;
 use skytower_api_client::rest::Client;
 
 fn main() -> ExitCode {
-    // What the local engine starts as processes of their own.
     #[cfg(feature = "local-server")]
-    {
-        if let Some(code) = skytower_server::balancer::dispatch() {
-            return code;
-        }
-        if let Some(code) = skytower_server::hello::dispatch() {
-            return code;
-        }
+    if let Some(code) = skytower_server::dispatch() {
+        return code;
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
