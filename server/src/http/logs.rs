@@ -148,7 +148,9 @@ fn channel(word: Option<&str>) -> Result<LogChannel, Problem> {
 }
 
 /// The log from its first words on, or the problem that came instead of them.
-async fn begun(mut log: LogStream) -> Result<LogStream, Problem> {
+async fn begun(log: LogStream) -> Result<LogStream, Problem> {
+    // An empty log is over here already; not every stream may be asked again.
+    let mut log = log.fuse();
     let mut first = Vec::new();
     while let Some(item) = log.next().await {
         let is_text = matches!(item, Ok(LogChunk::Text(_)));
@@ -219,6 +221,12 @@ mod tests {
         assert_eq!(channel(None).unwrap(), LogChannel::Run);
         assert_eq!(channel(Some("provision")).unwrap(), LogChannel::Provision);
         assert_eq!(channel(Some("setup")).unwrap_err().status, 400);
+    }
+
+    #[tokio::test]
+    async fn an_empty_log_is_empty() {
+        let log: LogStream = Box::pin(futures_util::stream::unfold((), async |()| None));
+        assert_eq!(begun(log).await.unwrap().count().await, 0);
     }
 
     #[tokio::test]
