@@ -352,7 +352,7 @@ mod tests {
                 }
             }
             if ROWS.contains(context) {
-                for action in ACTIONS {
+                for action in ACTIONS.iter().filter(|action| !action.key.is_empty()) {
                     let chord = action.key.parse::<Chord>().unwrap().to_string();
                     assert!(
                         !seen.contains_key(&chord),
@@ -372,6 +372,9 @@ mod tests {
         }
         for action in ACTIONS {
             assert!(action.doc.ends_with('.'), "{}", action.id);
+            if action.key.is_empty() {
+                continue;
+            }
             let chord = action.key.parse().unwrap();
             let meaning = meaning(chord, Context::List, Some(action.kind));
             assert_eq!(meaning, Some(Meaning::Action(action)));

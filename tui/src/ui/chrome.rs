@@ -534,7 +534,7 @@ fn hints(model: &Model, pen: &mut Pen<'_>, y: u16) {
             hints.extend(bound.by_ref().take(2));
             if matches!(context, keys::Context::List | keys::Context::Detail) {
                 for kind in crate::app::action_kinds(model) {
-                    for action in actions_of(kind) {
+                    for action in actions_of(kind).filter(|action| !action.key.is_empty()) {
                         let key = keys::short(action.key, ascii);
                         if why_not(model, action).is_none()
                             && !hints.iter().any(|(other, _)| *other == key)

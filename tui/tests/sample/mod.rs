@@ -267,6 +267,91 @@ pub fn rows() -> Vec<Arc<Entity>> {
     rows
 }
 
+/// The local engine, with nothing on it.
+pub fn engine() -> Arc<Entity> {
+    Source {
+        key: Key::new("local", Kind::Source, "local"),
+        source: "local".into(),
+        name: "local".into(),
+        status: "healthy".into(),
+        phase: phase_of(Kind::Source, "healthy"),
+        flavour: "local".into(),
+        fetched_at: Kind::ALL.iter().map(|kind| (*kind, NOW)).collect(),
+        ..Source::default()
+    }
+    .into()
+}
+
+/// The local engine, and what runs on it.
+pub fn local() -> Vec<Arc<Entity>> {
+    let here = |kind, id: &str| (Key::new("local", kind, id), "local".into());
+    let mut rows = vec![engine()];
+    for (name, who, status) in [("dev", "alice", "UP"), ("etl", "bob", "STOPPED")] {
+        let (key, source) = here(Kind::Cluster, name);
+        rows.push(
+            Cluster {
+                key,
+                source,
+                name: name.into(),
+                owner: owner(who),
+                workspace: Some("default".into()),
+                status: status.into(),
+                phase: phase_of(Kind::Cluster, status),
+                infra: Some("Local (this machine)".into()),
+                nodes: 1,
+                launched_at: ago(600),
+                ..Cluster::default()
+            }
+            .into(),
+        );
+    }
+    for (id, name, who, status) in [
+        (7, "tokenize", "alice", "RUNNING"),
+        (6, "flaky", "alice", "FAILED"),
+        (5, "sweep", "bob", "SUCCEEDED"),
+    ] {
+        let (key, source) = here(Kind::Job, &format!("{id}/0"));
+        rows.push(
+            Job {
+                key,
+                source,
+                name: name.into(),
+                job_name: name.into(),
+                owner: owner(who),
+                workspace: Some("default".into()),
+                status: status.into(),
+                phase: phase_of(Kind::Job, status),
+                job_id: id,
+                submitted_at: ago(60 * id),
+                infra: Some("Local (this machine)".into()),
+                ..Job::default()
+            }
+            .into(),
+        );
+    }
+    let (key, source) = here(Kind::Service, "hello");
+    rows.push(
+        Service {
+            key,
+            source,
+            name: "hello".into(),
+            owner: owner("alice"),
+            workspace: Some("default".into()),
+            status: "READY".into(),
+            phase: phase_of(Kind::Service, "READY"),
+            version: Some(1),
+            ready_since: ago(300),
+            endpoint: Some("http://127.0.0.1:30001".into()),
+            replicas_ready: 2,
+            replicas_total: 2,
+            replicas_target: Some(2),
+            ..Service::default()
+        }
+        .into(),
+    );
+    rows
+}
+
 /// A dashboard with nothing in it yet.
 pub fn empty(size: (u16, u16)) -> Model {
     let options = Options {
