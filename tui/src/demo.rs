@@ -72,8 +72,7 @@ impl Part {
 
     /// Is a row this part, alive.
     fn is(&self, row: &Entity) -> bool {
-        let alive = row.source() == LOCAL && row.phase() != Phase::Gone;
-        alive
+        row.phase() != Phase::Gone
             && match row {
                 Entity::Cluster(cluster) => {
                     self.action == "source.launch"
@@ -94,9 +93,11 @@ impl Part {
 }
 
 /// What of the team is not there.
-pub fn missing<'a>(rows: impl IntoIterator<Item = &'a Arc<Entity>> + Clone) -> Vec<&'static Part> {
+pub fn missing<'a>(rows: impl IntoIterator<Item = &'a Arc<Entity>>) -> Vec<&'static Part> {
+    let here = rows.into_iter().filter(|row| row.source() == LOCAL);
+    let here: Vec<&Arc<Entity>> = here.collect();
     TEAM.iter()
-        .filter(|part| !rows.clone().into_iter().any(|row| part.is(row)))
+        .filter(|part| !here.iter().any(|row| part.is(row)))
         .collect()
 }
 

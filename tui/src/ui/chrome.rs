@@ -7,8 +7,8 @@ use skytower_api_client::{Kind, human};
 
 use super::pen::Pen;
 use crate::app::{
-    Model, Overlay, Page, Scope, Severity, Tab, chrome_rows, headings, screen_title, sort_title,
-    sources, why_not,
+    Model, Overlay, Page, Scope, Severity, Step, Tab, chrome_rows, headings, screen_title,
+    sort_title, sources, why_not,
 };
 use crate::keys::{self, Command, bindings};
 use crate::text::{cut, width};
@@ -482,6 +482,27 @@ fn hints(model: &Model, pen: &mut Pen<'_>, y: u16) {
         }
         (Some(Overlay::Pick(_)), _) => {
             for (key, what) in [("Enter", "choose"), ("Up Down", "move"), ("Esc", "close")] {
+                hints.push((key.into(), what.into()));
+            }
+        }
+        (Some(Overlay::Start(starting)), _) => {
+            let looks = matches!(starting.step, Step::Look(_));
+            let keys = if looks {
+                [
+                    ("Enter", "start"),
+                    ("Up Down", "as what"),
+                    ("PgDn", "scroll"),
+                    ("Esc", "back"),
+                ]
+            } else {
+                [
+                    ("Enter", "look"),
+                    ("Tab", "complete"),
+                    ("Up Down", "as what"),
+                    ("Esc", "close"),
+                ]
+            };
+            for (key, what) in keys {
                 hints.push((key.into(), what.into()));
             }
         }

@@ -8,11 +8,14 @@ use std::sync::Arc;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use skytower::app::{LogEvent, Model, Msg, Options, settle, update};
+use skytower::start::Read;
 use skytower::theme::Theme;
 use skytower::ui;
+use skytower_api_client::action::Start;
 use skytower_api_client::entity::*;
 use skytower_api_client::feed::{FeedEvent, Link};
 use skytower_api_client::phase::phase_of;
+use skytower_api_client::task::{Resources, Task, TaskFile};
 use skytower_api_client::wire::{Caller, Hello, Role, ServerMessage};
 use skytower_api_client::{EpochMs, Key, Kind};
 
@@ -350,6 +353,39 @@ pub fn local() -> Vec<Arc<Entity>> {
         .into(),
     );
     rows
+}
+
+/// A task file that was read, with tasks of these names.
+pub fn task_file(names: &[&str]) -> Read {
+    let task = |name: &&str| Task {
+        name: Some((*name).into()),
+        num_nodes: 2,
+        resources: Resources {
+            cpus: Some(2.0),
+            memory_gb: Some(4.0),
+            ..Resources::default()
+        },
+        envs: [("EPOCHS".to_owned(), "3".to_owned())].into(),
+        secrets: [("WANDB_API_KEY".to_owned(), "hunter2".to_owned())].into(),
+        workdir: Some("/home/alice/llm".to_owned()),
+        setup: Some("pip install -r requirements.txt".to_owned()),
+        run: Some(
+            "python prepare.py\npython train.py --epochs $EPOCHS\n\necho done\nls -la\n".to_owned(),
+        ),
+        ..Task::default()
+    };
+    Read {
+        start: Start {
+            file: "jobs/train.yaml".into(),
+            yaml: "name: train".to_owned(),
+            folder: "/home/alice/llm".to_owned(),
+            ..Start::default()
+        },
+        task: Ok(TaskFile {
+            name: names.first().map(|name| (*name).into()),
+            tasks: names.iter().map(task).collect(),
+        }),
+    }
 }
 
 /// A dashboard with nothing in it yet.
