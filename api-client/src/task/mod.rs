@@ -3,6 +3,7 @@
 //! The client reads a file to show what it would start; the server reads the same text again before it
 //! starts anything. A field that cannot be honoured is a [`Mistake`], never dropped.
 
+mod names;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use names::{is_cluster_name, is_task_name, is_variable_name};
 pub use parse::{Given, parse};
 
 use crate::text::Text;
@@ -51,6 +53,22 @@ pub struct Task {
     pub service: Option<ServiceSpec>,
 }
 
+impl Task {
+    /// What it needs, in one line for the column `resources`, as SkyPilot writes it:
+    /// `2x(gpus=A100:2, cpus=2, mem=4, ports=8080)`, nodes first. What the file does not say is left out; a
+    /// file that says nothing needs `1x`. Memory is in gigabytes; of several ports, ranges are folded:
+    /// `ports=8080,9000-9003`.
+    pub fn resources_text(&self) -> Text {
+        let needs = self.resources.needs();
+        let nodes = self.num_nodes;
+        if needs.is_empty() {
+            format!("{nodes}x").into()
+        } else {
+            format!("{nodes}x({})", needs.join(", ")).into()
+        }
+    }
+}
+
 /// What a node needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -67,6 +85,43 @@ pub struct Resources {
     pub autostop: Option<Autostop>,
     /// Managed jobs: how often it is started again after it failed by itself.
     pub max_restarts_on_errors: u32,
+}
+
+impl Resources {
+    fn needs(&self) -> Vec<String> {
+        let mut needs = Vec::new();
+        if let Some((name, count)) = &self.accelerators {
+            needs.push(format!("gpus={name}:{count}"));
+        }
+        if let Some(cpus) = self.cpus {
+            needs.push(format!("cpus={}", short(cpus)));
+        }
+        if let Some(memory) = self.memory_gb {
+            needs.push(format!("mem={}", short(memory)));
+        }
+        if !self.ports.is_empty() {
+            needs.push(format!("ports={}", ranges(&self.ports).join(",")));
+        }
+        needs
+    }
+}
+
+/// The number with two places behind the point, or as many as it takes to be more than zero.
+fn short(number: f64) -> String {
+    let rounded = (number * 100.0).round() / 100.0;
+    if rounded > 0.0 { rounded } else { number }.to_string()
+}
+
+/// Ports that follow each other as one.
+fn ranges(ports: &[u16]) -> Vec<String> {
+    ports
+        .chunk_by(|first, next| first.checked_add(1) == Some(*next))
+        .filter_map(|run| match run {
+            [] => None,
+            [port] => Some(port.to_string()),
+            [first, .., last] => Some(format!("{first}-{last}")),
+        })
+        .collect()
 }
 
 /// When an idle cluster ends.
