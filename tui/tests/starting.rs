@@ -389,12 +389,12 @@ fn answer(id: usize, outcome: Outcome, message: &str) -> Request {
         _ => "RUNNING",
     };
     Request {
-        key: Key::new("skytower", Kind::Request, format!("r{id}")),
+        key: Key::new("skytower", Kind::Request, format!("made-{id}")),
         source: "skytower".into(),
         name: "source.launch".into(),
         status: status.into(),
         phase: phase_of(Kind::Request, status),
-        request_id: format!("r{id}").into(),
+        request_id: format!("made-{id}").into(),
         action: "source.launch".into(),
         results: vec![TargetResult {
             key: Key::new("local", Kind::Source, "local"),

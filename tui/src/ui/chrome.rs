@@ -487,9 +487,10 @@ fn hints(model: &Model, pen: &mut Pen<'_>, y: u16) {
         }
         (Some(Overlay::Start(starting)), _) => {
             let looks = matches!(starting.step, Step::Look(_));
+            let wrong = !starting.mistakes().is_empty();
             let keys = if looks {
                 [
-                    ("Enter", "start"),
+                    ("Enter", if wrong { "read again" } else { "start" }),
                     ("Up Down", "as what"),
                     ("PgDn", "scroll"),
                     ("Esc", "back"),
