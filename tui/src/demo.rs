@@ -118,8 +118,10 @@ pub fn counted(parts: &[&Part]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::start::misfit;
     use skytower_api_client::action::action;
     use skytower_api_client::entity::{Cluster, Job};
+    use skytower_api_client::task::{Given, parse};
 
     #[test]
     fn the_table_is_in_order() {
@@ -129,6 +131,22 @@ mod tests {
         }
         let all: Vec<&Part> = TEAM.iter().collect();
         assert_eq!(counted(&all), "4 clusters, 6 jobs, 1 service");
+    }
+
+    #[test]
+    fn every_file_can_be_started_as_the_table_says() {
+        for part in TEAM {
+            let start = part.start();
+            let given = Given {
+                folder: &start.folder,
+                ..Given::default()
+            };
+            let task = parse(part.file, part.yaml, &given);
+            let task = task.unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+            let action = action(part.action).unwrap();
+            assert_eq!(misfit(action, &start.file, &task), None, "{}", part.name);
+            assert_eq!(task.tasks.len() > 1, part.name == "pipeline");
+        }
     }
 
     #[test]

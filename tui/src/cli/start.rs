@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use serde_json::json;
 use skytower_api_client::action::{self, ActionOptions, ActionSpec, LOCAL};
-use skytower_api_client::entity::Request;
+use skytower_api_client::entity::{Cluster, Request, Service};
 use skytower_api_client::policy::{self, OthersPolicy, Verdict};
 use skytower_api_client::rest::{Client, LogQuery, NewRequest};
 use skytower_api_client::task::TaskFile;
 use skytower_api_client::wire::{Caller, Role};
-use skytower_api_client::{Entity, Key, Kind, Phase, target};
+use skytower_api_client::{Entity, Key, Kind, Phase, Text, target};
 
 use super::args::{self, Command, Form, Global, Jobs, OfJobs, OfServices, Services};
 use super::console::{Console, emit};
@@ -116,31 +116,31 @@ pub async fn run(command: &Command, global: &Global) -> Result<u8, Failure> {
             "add -y to start it, or --dry-run to see what would be started",
         ));
     }
-    let console = &Console::detect(global);
-    let client = &Client::new(connect(global).await?.session)?;
-    let caller = client.health().await?.user.unwrap_or_default();
-    let row = match wanted.target {
-        None => engine_of(client).await?,
-        Some(word) => here(client, action.kind, word).await?,
-    };
     let options = ActionOptions {
         idle_minutes: wanted.idle_minutes,
         down: wanted.down,
         start: Some(Box::new(start)),
         ..ActionOptions::default()
     };
+    let console = &Console::detect(global);
+    if args.output == Form::Text {
+        let text = shown(action, wanted.target, &options, &task, console);
+        if args.dry_run {
+            emit(&text)?;
+        } else if asks || std::io::stderr().is_terminal() {
+            eprint!("{text}");
+        }
+    }
+    let client = &Client::new(connect(global).await?.session)?;
+    let caller = client.health().await?.user.unwrap_or_default();
+    let row = match wanted.target {
+        None => engine_of(client).await?,
+        Some(word) => here(client, action.kind, word).await?,
+    };
     if let Verdict::Denied { reason } =
         policy::may(&caller, action, &options, &row, OthersPolicy::Confirm)
     {
         return Err(denied(&caller, &row, &reason));
-    }
-    if args.output == Form::Text && (args.dry_run || asks || std::io::stderr().is_terminal()) {
-        let text = shown(action, &row, &options, &task, console);
-        if args.dry_run {
-            emit(&text)?;
-        } else {
-            eprint!("{text}");
-        }
     }
     if !args.yes && !args.dry_run {
         let others = verbs::asks(action, std::slice::from_ref(&row), &caller);
@@ -312,21 +312,21 @@ fn sentence(action: &ActionSpec, wanted: &Wanted<'_>, file: &str) -> String {
 /// What would be started, a fact per line, and the `sky` command that does the same.
 fn shown(
     action: &ActionSpec,
-    row: &Entity,
+    target: Option<&str>,
     options: &ActionOptions,
     task: &TaskFile,
     console: &Console,
 ) -> String {
-    let mut facts = Vec::new();
+    // Nothing has been looked up yet: the row that is meant stands here by its name.
+    let name = target.map(|word| Text::new(word.rsplit(['/', ':']).next().unwrap_or(word)));
+    let row = name.clone().map(|name| named(action.kind, name));
     let start = options.start.as_deref();
-    let name = match row.kind() {
-        Kind::Source => start.and_then(|it| it.name.as_ref()).or(task.name.as_ref()),
-        _ => Some(row.name()),
-    };
-    facts.push((
+    let own = || start.and_then(|it| it.name.clone()).or(task.name.clone());
+    let mut facts = vec![(
         "name".to_owned(),
-        name.map_or("-".to_owned(), ToString::to_string),
-    ));
+        name.or_else(own)
+            .map_or("-".to_owned(), |name| name.to_string()),
+    )];
     for (title, value) in [
         ("owner", start.and_then(|it| it.owner.as_ref())),
         ("workspace", start.and_then(|it| it.workspace.as_ref())),
@@ -335,15 +335,32 @@ fn shown(
     }
     facts.extend(preview(task));
     let mut out = String::new();
+    // Writing to a string does not fail.
     let _ = writeln!(out, "{}", console.style("1", action.title));
     for (title, text) in facts {
         let title = console.style("2", &format!("{title:10}"));
         let _ = writeln!(out, "  {title} {text}");
     }
-    for command in (action.sky)(&[row], options) {
+    let rows: Vec<&Entity> = row.iter().collect();
+    for command in (action.sky)(&rows, options) {
         let _ = writeln!(out, "  {}", console.style("2", &format!("$ {command}")));
     }
     out
+}
+
+fn named(kind: Kind, name: Text) -> Entity {
+    match kind {
+        Kind::Service => Service {
+            name,
+            ..Service::default()
+        }
+        .into(),
+        _ => Cluster {
+            name,
+            ..Cluster::default()
+        }
+        .into(),
+    }
 }
 
 /// The key of what was made.
