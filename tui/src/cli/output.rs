@@ -49,9 +49,12 @@ impl Wanted {
         match self {
             Wanted::Shown => columns(kind)
                 .iter()
-                .filter_map(|column| match column.id == SOURCE_OF_SEVERAL.id {
-                    true if several_sources => Some(SOURCE_OF_SEVERAL),
-                    _ => column.is_shown().then_some(column),
+                .filter_map(|column| {
+                    if several_sources && column.id == SOURCE_OF_SEVERAL.id {
+                        Some(SOURCE_OF_SEVERAL)
+                    } else {
+                        column.is_shown().then_some(column)
+                    }
                 })
                 .collect(),
             Wanted::All => columns(kind)

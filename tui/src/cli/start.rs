@@ -402,7 +402,7 @@ fn without_secrets(task: &TaskFile) -> Result<serde_json::Value, Failure> {
     for one in &mut task.tasks {
         one.secrets
             .values_mut()
-            .for_each(|value| *value = "<not shown>".to_owned());
+            .for_each(|value| "<not shown>".clone_into(value));
     }
     serde_json::to_value(task)
         .map_err(|error| Failure::new(1, format!("the task could not be written as JSON: {error}")))

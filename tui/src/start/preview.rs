@@ -83,7 +83,11 @@ fn script_lines(script: Option<&str>) -> Vec<String> {
 fn resources(resources: &Resources) -> String {
     let mut words = Vec::new();
     if let Some(cpus) = resources.cpus {
-        words.push(format!("{cpus} CPU{}", if cpus == 1.0 { "" } else { "s" }));
+        words.push(if cpus > 1.0 {
+            format!("{cpus} CPUs")
+        } else {
+            format!("{cpus} CPU")
+        });
     }
     if let Some(memory) = resources.memory_gb {
         words.push(format!("{memory} GB"));

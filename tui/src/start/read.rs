@@ -101,7 +101,7 @@ pub fn folder(path: &str) -> Result<Vec<String>, String> {
         };
         if kind.is_dir() {
             folders.push(format!("{name}/"));
-        } else if name.ends_with(".yaml") || name.ends_with(".yml") {
+        } else if matches!(name.rsplit_once('.'), Some((_, "yaml" | "yml"))) {
             files.push(name);
         }
     }
