@@ -615,3 +615,46 @@ fn what_it_needs_fits_one_line() {
         assert_eq!(task(text).resources_text(), expected, "{text}");
     }
 }
+
+#[test]
+fn the_files_of_the_demo_have_no_mistake() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/demo");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|end| end != "yaml") {
+            continue;
+        }
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let given = Given {
+            folder: folder.to_str().unwrap(),
+            ..Given::default()
+        };
+        let file = parse(&name, &text, &given).unwrap_or_else(|all| panic!("{}", lines(&all)));
+        assert_eq!(file.name.as_deref(), Some(&*name));
+        for task in &file.tasks {
+            let cpus = task.resources.cpus.unwrap();
+            assert!(cpus <= 0.5, "{name} would not be near-idle");
+            assert_eq!(task.run.is_none(), name == "notebook", "{name}");
+        }
+        found.push(name);
+    }
+    found.sort_unstable();
+    assert_eq!(
+        found,
+        [
+            "broken-setup",
+            "ci",
+            "etl",
+            "evaluate",
+            "flaky",
+            "hello",
+            "notebook",
+            "pipeline",
+            "sweep",
+            "tokenize",
+            "train"
+        ]
+    );
+}
