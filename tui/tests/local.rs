@@ -9,17 +9,22 @@
 )]
 
 mod desk;
+mod terminal;
 
 use std::sync::{Arc, Mutex};
 
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use desk::Desk;
 use serde_json::{Value, json};
 use skytower::demo::TEAM;
 use skytower_api_client::endpoint::{Credentials, Secret};
+use skytower_api_client::wire::SUBPROTOCOL_JSON;
+use terminal::Terminal;
 
 const TASK: &str = "\
 name: train
@@ -136,6 +141,33 @@ async fn of_id(State(world): Shared, Path(id): Path<usize>) -> Json<Value> {
     Json(request(id, &world.lock().unwrap()))
 }
 
+/// Rows and details of a job that has ended, and its log.
+async fn detail(Path((_, key)): Path<(String, String)>) -> Json<Value> {
+    let kind = key.split('/').nth(1).unwrap();
+    let id = key.splitn(3, '/').nth(2).unwrap();
+    Json(json!({"row": row(kind, id, "train", "SUCCEEDED", "succeeded")}))
+}
+
+async fn log() -> &'static str {
+    "epoch 1 of 1\nthe log has ended\n"
+}
+
+async fn watch(State(world): Shared, upgrade: WebSocketUpgrade) -> Response {
+    let say = async move |mut socket: WebSocket| {
+        let rows = world.lock().unwrap().sources.clone();
+        let you = json!({"ids": ["a"], "name": "alice", "role": "user"});
+        let hello = json!({"type": "hello", "protocol": 1, "version": "0.1.0", "epoch": "e",
+            "revision": 1, "view": "v", "you": you, "kinds": [], "at": 1});
+        let snapshot = json!({"type": "snapshot", "kind": "source", "revision": 1, "rows": rows});
+        let ready = json!({"type": "ready", "revision": 1});
+        for said in [hello, snapshot, ready] {
+            let _ = socket.send(Message::Text(said.to_string().into())).await;
+        }
+        while let Some(Ok(_)) = socket.recv().await {}
+    };
+    upgrade.protocols([SUBPROTOCOL_JSON]).on_upgrade(say)
+}
+
 fn row(kind: &str, id: &str, name: &str, status: &str, phase: &str) -> Value {
     json!({"key": format!("local/{kind}/{id}"), "source": "local", "name": name, "job_name": name,
         "status": status, "phase": phase, "owner": {"id": "a", "name": "alice"}, "job_id": 7, "task_id": 0})
@@ -157,7 +189,10 @@ impl Engine {
             .route("/api/health", get(async move || Json(health)))
             .route("/api/v1/requests", post(create))
             .route("/api/v1/requests/{id}", get(of_id))
+            .route("/api/v1/watch", get(watch))
             .route("/api/v1/{kind}", get(list))
+            .route("/api/v1/{kind}/{key}", get(detail))
+            .route("/api/v1/{kind}/{key}/logs", get(log))
             .with_state(world.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -491,4 +526,83 @@ async fn the_sample_team_comes_once_and_goes_whole() {
         ran.out.contains("failed: there is no python here"),
         "{ran:#?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_a_terminal_it_is_shown_asked_about_and_followed() {
+    let engine = Engine::start().await;
+    let desk = desk(&engine);
+    let words = ["jobs", "launch", "train.yaml", "--secret", "TOKEN=x"];
+    let mut terminal = Terminal::of(desk.at_terminal(&words));
+    tokio::task::block_in_place(|| {
+        terminal.shows("TOKEN (not shown)");
+        terminal.shows("Launch a managed job from train.yaml? [y/N]");
+        terminal.types("y\n");
+        terminal.shows("job 7 `train` submitted");
+        terminal.shows("the log has ended");
+        terminal.shows("job/7: SUCCEEDED");
+        assert!(terminal.child.wait().unwrap().success());
+    });
+    assert_eq!(engine.one()["action"], "source.jobs_launch");
+    // Whoever does not say yes starts nothing.
+    let mut terminal = Terminal::of(desk.at_terminal(&words));
+    tokio::task::block_in_place(|| {
+        terminal.shows("[y/N]");
+        terminal.types("\n");
+        terminal.shows("nothing was started");
+        assert_eq!(terminal.child.wait().unwrap().exit_code(), 1);
+    });
+    assert!(engine.heard().is_empty());
+    // Detached: how to follow it is said.
+    let words = [&words[..], &["-d", "-y"]].concat();
+    let mut terminal = Terminal::of(desk.at_terminal(&words));
+    tokio::task::block_in_place(|| terminal.shows("skytower logs job/7 -f"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_dashboard_reads_a_file_and_starts_it() {
+    let engine = Engine::start().await;
+    let desk = desk(&engine);
+    std::fs::create_dir(desk.path().join("jobs")).unwrap();
+    std::fs::write(
+        desk.path().join("jobs/night.yaml"),
+        "name: night\nrun: sleep 60\n",
+    )
+    .unwrap();
+    let mut terminal = Terminal::of(desk.at_terminal(&["--view", "jobs"]));
+    tokio::task::block_in_place(|| {
+        terminal.shows("Nothing runs here yet");
+        terminal.types("n");
+        terminal.shows("Start a task from a file");
+        terminal.types("jo\t");
+        terminal.shows("jobs/");
+        terminal.types("\t");
+        terminal.shows("jobs/night.yaml");
+        terminal.types("\r");
+        terminal.shows("sky jobs launch -n night");
+        terminal.types("\r");
+        terminal.until("the request", |_| !engine.heard().is_empty());
+        terminal.types("\x03");
+        terminal.was_given_back();
+    });
+    let asked = engine.one();
+    assert_eq!(asked["action"], "source.jobs_launch");
+    assert_eq!(
+        asked["options"]["start"]["yaml"],
+        "name: night\nrun: sleep 60\n"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sample_team_opens_the_dashboard() {
+    let engine = Engine::start().await;
+    let desk = desk(&engine);
+    let mut terminal = Terminal::of(desk.at_terminal(&["demo"]));
+    tokio::task::block_in_place(|| {
+        terminal.shows("1 Clusters");
+        terminal.types("\x03");
+        terminal.was_given_back();
+        assert!(terminal.child.wait().unwrap().success());
+    });
+    assert_eq!(engine.heard().len(), TEAM.len());
 }
