@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::json;
 use skytower_api_client::Text;
+use skytower_api_client::action::LOCAL;
 use skytower_api_client::credentials::Credentials;
 use skytower_api_client::policy::OthersPolicy;
 
@@ -31,6 +32,19 @@ pub struct Config {
     pub idle_exit: Option<Duration>,
     /// The owner guard.
     pub others: OthersPolicy,
+    /// Run tasks on this machine; none when it does not.
+    pub engine: Option<EngineConfig>,
+}
+
+/// The local engine.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineConfig {
+    /// Its folder. Servers of one account share it: one of them runs the engine.
+    pub folder: PathBuf,
+    /// The program that has the keeper and the balancer; this one when none.
+    #[serde(default)]
+    pub program: Option<PathBuf>,
 }
 
 /// One SkyPilot API server to watch.
@@ -72,6 +86,9 @@ pub enum ConfigError {
         /// What is wrong with its address.
         wrong: &'static str,
     },
+    /// A name that is taken.
+    #[error("a SkyPilot server cannot be called `{LOCAL}`: that is the local engine")]
+    SourceLocal,
     /// Nowhere to keep its state.
     #[error("no state folder was named: use --home FOLDER")]
     NoHome,
@@ -117,6 +134,9 @@ impl Config {
             "sources": sources,
             "idle_exit_ms": self.idle_exit.map(|span| span.as_millis() as u64),
             "others": self.others,
+            "engine": self.engine.as_ref().map(|engine| {
+                json!({"folder": engine.folder, "program": engine.program})
+            }),
         })
         .to_string()
     }
@@ -131,6 +151,9 @@ impl Config {
             let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
             if source.name.is_empty() || !source.name.chars().all(plain) {
                 return Err(ConfigError::SourceName(name()));
+            }
+            if source.name == LOCAL {
+                return Err(ConfigError::SourceLocal);
             }
             if self.sources[..i]
                 .iter()
@@ -189,6 +212,10 @@ mod tests {
             ],
             idle_exit: Some(Duration::from_mins(10)),
             others: OthersPolicy::Deny,
+            engine: Some(EngineConfig {
+                folder: "/tmp/home/engine".into(),
+                program: None,
+            }),
         }
     }
 
@@ -224,6 +251,7 @@ mod tests {
         assert!(
             broken(|config| config.sources[1].name = "a/b".into()).contains("name of a source")
         );
+        assert!(broken(|config| config.sources[1].name = "local".into()).contains("engine"));
         assert!(broken(|config| config.sources[0].url = "ftp://h".into()).contains("http://"));
         assert!(broken(|config| config.sources[0].url = "http:///x".into()).contains("no host"));
         let shown = broken(|config| config.sources[0].url = "http://u:hunter2@h".into());

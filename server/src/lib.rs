@@ -5,16 +5,27 @@
 //! ```
 
 mod attention;
+pub mod balancer;
 pub mod config;
+pub mod hello;
 pub mod home;
 pub mod http;
 pub mod hub;
+pub mod keeper;
 mod log;
 pub mod logs;
 pub mod requests;
 pub mod server;
 pub mod source;
 
-pub use config::{Config, SourceConfig};
+pub use config::{Config, EngineConfig, SourceConfig};
 pub use http::AppState;
 pub use server::{StartError, main_background, run};
+
+/// What the local engine starts as processes of their own, when this process is to be one of them. To be
+/// asked before anything else: a keeper must stay small.
+pub fn dispatch() -> Option<std::process::ExitCode> {
+    keeper::dispatch()
+        .or_else(balancer::dispatch)
+        .or_else(hello::dispatch)
+}

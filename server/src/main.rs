@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use skytower_api_client::credentials::Credentials;
-use skytower_server::{Config, SourceConfig};
+use skytower_server::{Config, EngineConfig, SourceConfig};
 
 /// Watches SkyPilot once for a whole organisation and pushes every change to its clients.
 #[derive(Parser)]
@@ -27,11 +27,14 @@ struct Arguments {
     /// A SkyPilot API server to watch; for one that wants credentials use --config-stdin
     #[arg(long = "source", value_name = "NAME=URL", value_parser = source)]
     sources: Vec<SourceConfig>,
+    /// Run tasks on this machine (`local`); on by default
+    #[arg(long, value_name = "ENGINE", value_parser = ["local", "none"], default_value = "local")]
+    engine: String,
     /// End after so long without watching clients and running requests, such as 10m
     #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
     idle_exit: Option<Duration>,
     /// Read the whole configuration as JSON from standard input, secrets included
-    #[arg(long, conflicts_with_all = ["listen", "sources", "idle_exit"])]
+    #[arg(long, conflicts_with_all = ["listen", "sources", "idle_exit", "engine"])]
     config_stdin: bool,
 }
 
@@ -47,13 +50,21 @@ fn source(argument: &str) -> Result<SourceConfig, String> {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = skytower_server::dispatch() {
+        return code;
+    }
     let arguments = Arguments::parse();
     if arguments.config_stdin {
         return skytower_server::main_background();
     }
+    let home = arguments.home.unwrap_or_default();
     skytower_server::server::main_with(Config {
         listen: arguments.listen,
-        home: arguments.home.unwrap_or_default(),
+        engine: (arguments.engine == "local").then(|| EngineConfig {
+            folder: home.join("engine"),
+            program: None,
+        }),
+        home,
         sources: arguments.sources,
         idle_exit: arguments.idle_exit,
         ..Config::default()

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use skytower_api_client::Text;
 use skytower_api_client::wire::{Caller, Role};
+use skytower_api_client::{Key, Kind, Text};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -91,9 +91,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartErr
 impl Server {
     /// Takes the state folder and the address.
     pub async fn open(config: Config, stop: CancellationToken) -> Result<Self, StartError> {
-        let configured = config.sources.clone();
+        let (configured, engine) = (config.sources.clone(), config.engine.clone());
         Self::open_with(config, stop, |hub| {
-            configured
+            let mut sources = configured
                 .iter()
                 .map(|config| {
                     source::open(config, hub.clone()).map_err(|why| StartError::Source {
@@ -101,7 +101,16 @@ impl Server {
                         why,
                     })
                 })
-                .collect()
+                .collect::<Result<Vec<_>, _>>()?;
+            if let Some(engine) = &engine {
+                let local = source::local::open(
+                    &engine.folder,
+                    engine.program.as_deref(),
+                    hub.clone(),
+                );
+                sources.push(local);
+            }
+            Ok(sources)
         })
         .await
     }
@@ -181,14 +190,14 @@ impl Server {
             mut connections_over,
             caller,
         } = self;
-        home.publish(&card(&url, &state))?;
-        tracing::info!(url, version = VERSION, commit = COMMIT, "serving");
-
         let stop = state.stop.clone();
         let mut tasks = JoinSet::new();
         for source in state.sources.iter() {
             tasks.spawn(source.clone().run(stop.clone()));
         }
+        engine_is_open(&state).await;
+        home.publish(&card(&url, &state))?;
+        tracing::info!(url, version = VERSION, commit = COMMIT, "serving");
         tasks.spawn(state.requests.clone().run(stop.clone()));
         tasks.spawn(follow_callers(state.sources.clone(), caller, stop.clone()));
         if let Some(after) = state.config.idle_exit {
@@ -210,6 +219,26 @@ impl Server {
         home.withdraw();
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// Waits until the local engine has said what it has: nobody is to be told that a cluster of his is not
+/// there, merely because the server has just been started again.
+async fn engine_is_open(state: &AppState) {
+    let mut changes = state.hub.changes();
+    let open = async {
+        for source in state.sources.iter().filter(|source| source.is_local()) {
+            let name = source.name();
+            let key = Key::new(name, Kind::Source, name);
+            while state.hub.get(&key).is_none() {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        }
+    };
+    if tokio::time::timeout(GRACE, open).await.is_err() {
+        tracing::warn!("the local engine takes its time to open");
     }
 }
 
@@ -259,18 +288,16 @@ fn card(url: &str, state: &AppState) -> Card {
 /// With several sources it is one person with several identities. Each source still refuses what its
 /// own identity may not do; the role here only explains beforehand, so the strongest one counts.
 fn merged(sources: &[Arc<dyn Source>]) -> Caller {
-    let mut known = sources
-        .iter()
-        .filter_map(|source| source.caller().borrow().clone());
-    let Some(first) = known.next() else {
-        return nobody_knows();
+    let says = |local: bool| {
+        let sources = sources.iter();
+        sources
+            .filter(move |source| source.is_local() == local)
+            .filter_map(|source| source.caller().borrow().clone())
     };
-    known.fold(first, |mut all, other| {
-        for id in other.ids {
-            if !all.ids.contains(&id) {
-                all.ids.push(id);
-            }
-        }
+    let mut known = says(false);
+    let first = known.next().unwrap_or_else(nobody_knows);
+    let mut all = known.fold(first, |mut all, other| {
+        add_ids(&mut all, other.ids);
         let rank = |role| match role {
             Role::Viewer => 0,
             Role::User => 1,
@@ -289,7 +316,24 @@ fn merged(sources: &[Arc<dyn Source>]) -> Caller {
             _ => None,
         };
         all
-    })
+    });
+    for here in says(true) {
+        add_ids(&mut all, here.ids);
+        if let (Some(some), Some(more)) = (&mut all.workspaces, here.workspaces) {
+            some.extend(more);
+            some.sort();
+            some.dedup();
+        }
+    }
+    all
+}
+
+fn add_ids(caller: &mut Caller, ids: Vec<Text>) {
+    for id in ids {
+        if !caller.ids.contains(&id) {
+            caller.ids.push(id);
+        }
+    }
 }
 
 /// What the operating system calls whoever runs this process, as Python's `getpass.getuser()`: SkyPilot
@@ -353,12 +397,25 @@ async fn idle_exit(state: AppState, after: Duration) {
     let AppState {
         hub,
         requests,
+        sources,
         stop,
         ..
     } = state;
     let (mut watchers, mut running) = (hub.watchers(), requests.running());
+    let mut at_work: Vec<_> = sources.iter().map(|source| source.busy()).collect();
     loop {
-        let busy = *watchers.borrow_and_update() > 0 || *running.borrow_and_update() > 0;
+        let mut busy = *watchers.borrow_and_update() > 0 || *running.borrow_and_update() > 0;
+        for work in &mut at_work {
+            busy |= *work.borrow_and_update();
+        }
+        let more = async {
+            let any = at_work.iter_mut().map(|work| Box::pin(work.changed()));
+            match futures_util::future::select_all(any).await {
+                (Ok(()), ..) => {}
+                // A source that is never busy says so once and for all.
+                (Err(_), ..) => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(after), if !busy => {
@@ -368,6 +425,7 @@ async fn idle_exit(state: AppState, after: Duration) {
             }
             changed = watchers.changed() => if changed.is_err() { return },
             changed = running.changed() => if changed.is_err() { return },
+            () = more, if !sources.is_empty() => {}
         }
     }
 }

@@ -14,6 +14,10 @@ use skytower_api_client::Kind;
 use skytower_api_client::rest::Client;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "local-server")]
+    if let Some(code) = skytower_server::dispatch() {
+        return code;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if is_mistake(&error) => return failed(&error.into()),

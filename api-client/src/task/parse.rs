@@ -35,9 +35,9 @@ use crate::text::Text;
 pub struct Given<'a> {
     /// The absolute folder in which relative paths mean something.
     pub folder: &'a str,
-    /// Values of `envs` that replace those of the file.
+    /// Values of `envs` that replace those of the file, or join them. Every task of a pipeline gets them.
     pub envs: BTreeMap<String, String>,
-    /// Values of `secrets` that replace those of the file.
+    /// Values of `secrets`, likewise.
     pub secrets: BTreeMap<String, String>,
 }
 

@@ -182,6 +182,7 @@ fn amounts_have_the_forms_that_skypilot_takes() {
         ("\"0.5\"", 0.5),
         ("0.1", 0.1),
         ("'4+'", 4.0),
+        ("4 +", 4.0),
         ("1e1", 10.0),
     ] {
         let read = task(&format!("resources: {{cpus: {cpus}}}"));
@@ -191,6 +192,7 @@ fn amounts_have_the_forms_that_skypilot_takes() {
         ("4", 4.0),
         ("4+", 4.0),
         ("4GB", 4.0),
+        ("4 GB", 4.0),
         ("\"512MB\"", 0.5),
         ("512mi", 0.5),
         ("1.5gb+", 1.5),

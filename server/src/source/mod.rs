@@ -3,6 +3,7 @@
 //! A source writes rows into the [`Hub`](crate::hub::Hub) and carries out actions. It knows nothing
 //! of clients, connections or the journal.
 
+pub(crate) mod local;
 pub mod skypilot;
 
 use std::pin::Pin;
@@ -152,6 +153,17 @@ pub trait Source: Send + Sync + 'static {
     /// Who its credentials make us, as soon as the source has said so. None: it has not said (yet).
     fn caller(&self) -> watch::Receiver<Option<Caller>> {
         watch::channel(None).1
+    }
+
+    /// It runs things on this machine itself: whoever may use the server may do anything to them, so it
+    /// says nothing about what the caller may do elsewhere.
+    fn is_local(&self) -> bool {
+        false
+    }
+
+    /// It has something to do even when nobody watches: the server stays.
+    fn busy(&self) -> watch::Receiver<bool> {
+        watch::channel(false).1
     }
 
     /// How many calls were made to what is watched, for those who measure.

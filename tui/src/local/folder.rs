@@ -26,7 +26,17 @@ pub fn all_homes() -> Result<Vec<PathBuf>, ClientError> {
     Ok(entries.flatten().map(|entry| entry.path()).collect())
 }
 
+/// The folder of the local engine: one for all servers of this account, whatever they watch, so that
+/// what runs here is seen beside any of them.
+pub(super) fn engine() -> Result<PathBuf, ClientError> {
+    below_base("engine", &Process)
+}
+
 fn servers(around: &dyn Surroundings) -> Result<PathBuf, ClientError> {
+    below_base("servers", around)
+}
+
+fn below_base(name: &str, around: &dyn Surroundings) -> Result<PathBuf, ClientError> {
     let base = around
         .said("SKYTOWER_HOME")
         .map(PathBuf::from)
@@ -34,7 +44,7 @@ fn servers(around: &dyn Surroundings) -> Result<PathBuf, ClientError> {
         .or_else(|| Some(PathBuf::from(around.said("HOME")?).join(".local/state/skytower")));
     match base {
         Some(base) => {
-            std::path::absolute(base.join("servers")).map_err(|error| failed("find", &base, &error))
+            std::path::absolute(base.join(name)).map_err(|error| failed("find", &base, &error))
         }
         None => Err(ClientError::Local {
             message: "there is no place for the local server's state: HOME is not set".into(),

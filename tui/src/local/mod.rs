@@ -18,7 +18,7 @@ use skytower_api_client::endpoint::{Credentials, Endpoint, Origin};
 use skytower_api_client::rest::{Client, ClientError};
 use skytower_api_client::session::Session;
 use skytower_server::home::{Card, card, read_token};
-use skytower_server::{Config, SourceConfig};
+use skytower_server::{Config, EngineConfig, SourceConfig};
 
 pub use folder::{Watched, all_homes, home_of};
 
@@ -227,6 +227,10 @@ fn spawn(home: &Path, watched: &Watched) -> Result<Child, ClientError> {
             })
             .collect(),
         idle_exit: Some(IDLE),
+        engine: Some(EngineConfig {
+            folder: folder::engine()?,
+            program: None,
+        }),
         ..Config::default()
     };
     let path = log(home);

@@ -41,7 +41,8 @@ pub(super) fn resources(field: &Field<'_, '_>, report: &mut Report) -> Resources
 
 /// A number above 0, `+` behind it or not.
 fn amount(raw: &str) -> Option<f64> {
-    let number = raw.strip_suffix('+').unwrap_or(raw);
+    // As Python: spaces around a number do not count.
+    let number = raw.strip_suffix('+').unwrap_or(raw).trim();
     // What Rust reads as a number beside digits: `inf`, `nan`.
     if !number.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
         return None;

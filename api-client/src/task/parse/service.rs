@@ -226,12 +226,11 @@ fn load_balancing(field: &Field<'_, '_>, report: &mut Report) -> LoadBalancing {
     let Some(raw) = field.text(report) else {
         return LoadBalancing::default();
     };
-    let lower = raw.to_ascii_lowercase();
-    if let Some(policy) = ALL.into_iter().find(|policy| policy.word() == lower) {
+    if let Some(policy) = ALL.into_iter().find(|policy| policy.word() == raw) {
         return policy;
     }
     let message = match nearest(raw, ALL.map(LoadBalancing::word)) {
-        _ if lower == "instance_aware_least_load" => {
+        _ if raw == "instance_aware_least_load" => {
             "all replicas are on this machine; use `least_load`".to_owned()
         }
         Some(near) => format!("there is no such policy; did you mean `{near}`?"),
