@@ -103,11 +103,8 @@ impl Server {
                 })
                 .collect::<Result<Vec<_>, _>>()?;
             if let Some(engine) = &engine {
-                let local = source::local::open(
-                    &engine.folder,
-                    engine.program.as_deref(),
-                    hub.clone(),
-                );
+                let local =
+                    source::local::open(&engine.folder, engine.program.as_deref(), hub.clone());
                 sources.push(local);
             }
             Ok(sources)

@@ -14,11 +14,17 @@ async fn a_task_is_launched_its_log_read_and_its_cluster_stopped_started_and_tor
     let job = tower.launch("dev", DEV).await;
     assert_eq!(job, key(Kind::ClusterJob, "dev/1"));
     let row = tower.until_over(&job).await;
-    assert_eq!((&*row.status().to_string(), row.phase()), ("SUCCEEDED", Phase::Succeeded));
+    assert_eq!(
+        (&*row.status().to_string(), row.phase()),
+        ("SUCCEEDED", Phase::Succeeded)
+    );
     let log = tower.log(&job).await;
     let lines: Vec<&str> = log.lines().collect();
     assert_eq!(lines[..2], ["setting up", "hello from 0 of 1"], "{log}");
-    assert!(lines[2].ends_with("clusters/dev/node-0/sky_workdir"), "{log}");
+    assert!(
+        lines[2].ends_with("clusters/dev/node-0/sky_workdir"),
+        "{log}"
+    );
 
     let cluster = key(Kind::Cluster, "dev");
     let long = tower
@@ -60,7 +66,12 @@ async fn a_job_waits_for_its_turn_says_why_and_a_cancelled_one_gives_its_place_u
         .await;
     let cluster = key(Kind::Cluster, "dev");
     let second = tower
-        .begin("cluster.exec", &cluster, "", "resources: {cpus: 1}\nrun: echo done")
+        .begin(
+            "cluster.exec",
+            &cluster,
+            "",
+            "resources: {cpus: 1}\nrun: echo done",
+        )
         .await;
     let row = tower.until_phase(&second, Phase::Pending).await;
     assert_eq!(
@@ -79,14 +90,20 @@ async fn a_job_waits_for_its_turn_says_why_and_a_cancelled_one_gives_its_place_u
 async fn a_log_is_followed_to_its_end() {
     let mut tower = Tower::start().await;
     let job = tower
-        .launch("dev", "run: |\n  for i in 1 2 3 4 5; do echo line $i; sleep 0.2; done\n  printf 'no newline'")
+        .launch(
+            "dev",
+            "run: |\n  for i in 1 2 3 4 5; do echo line $i; sleep 0.2; done\n  printf 'no newline'",
+        )
         .await;
     let query = LogQuery {
         follow: true,
         ..LogQuery::default()
     };
     let log = tower.log_of(&job, query).await;
-    assert_eq!(log.trim_end(), "line 1\nline 2\nline 3\nline 4\nline 5\nno newline");
+    assert_eq!(
+        log.trim_end(),
+        "line 1\nline 2\nline 3\nline 4\nline 5\nno newline"
+    );
     let query = LogQuery {
         tail: Some(2),
         ..LogQuery::default()
@@ -99,14 +116,22 @@ async fn a_log_is_followed_to_its_end() {
 async fn what_cannot_be_done_here_is_refused_with_file_line_and_field() {
     let mut tower = Tower::start().await;
     let refused = async |tower: &mut Tower, yaml: &str| {
-        let request = tower.act("source.launch", &source(), starting("x", yaml)).await;
+        let request = tower
+            .act("source.launch", &source(), starting("x", yaml))
+            .await;
         assert_eq!(request.status, "FAILED", "{request:?}");
         request.results[0].message.clone().unwrap().to_string()
     };
     let said = refused(&mut tower, "resources:\n  use_spot: true\nrun: echo").await;
-    assert!(said.contains("test.yaml:2") && said.contains("use_spot"), "{said}");
+    assert!(
+        said.contains("test.yaml:2") && said.contains("use_spot"),
+        "{said}"
+    );
     let said = refused(&mut tower, "resources: {cpus: 4000}\nrun: echo").await;
-    assert!(said.contains("it needs 4000 CPUs and this machine has"), "{said}");
+    assert!(
+        said.contains("it needs 4000 CPUs and this machine has"),
+        "{said}"
+    );
     let said = refused(&mut tower, "resources: {accelerators: 'A100:1'}\nrun: echo").await;
     assert!(said.contains("accelerators"), "{said}");
     assert!(tower.rows(Kind::Cluster).await.is_empty());

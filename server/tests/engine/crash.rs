@@ -19,7 +19,10 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (self.0 >> 33) % below
     }
 }
@@ -43,7 +46,10 @@ async fn a_hundred_tasks_outlive_fifty_kills_of_the_server() {
     let mut dice = Dice(seed);
     for cluster in 0..4 {
         tower
-            .launch(&format!("c{cluster}"), "resources: {cpus: 1}\nsetup: 'true'")
+            .launch(
+                &format!("c{cluster}"),
+                "resources: {cpus: 1}\nsetup: 'true'",
+            )
             .await;
     }
     // Handed in while the server is killed again and again: each by a name, so that it is one request
@@ -108,15 +114,24 @@ async fn a_hundred_tasks_outlive_fifty_kills_of_the_server() {
         let said = (row.status().to_string(), row.why().map(ToString::to_string));
         assert_eq!(said, wanted, "t{number}, {key}");
         let log = tower.log(key).await;
-        let lines: Vec<String> = (1..=LINES).map(|i| format!("line {i} of t{number}")).collect();
-        assert_eq!(log.lines().collect::<Vec<_>>(), lines, "the log of t{number}");
+        let lines: Vec<String> = (1..=LINES)
+            .map(|i| format!("line {i} of t{number}"))
+            .collect();
+        assert_eq!(
+            log.lines().collect::<Vec<_>>(),
+            lines,
+            "the log of t{number}"
+        );
     }
     let mut marks: BTreeMap<String, usize> = BTreeMap::new();
     for mark in read(&tower.home.path().join("marks")).lines() {
         *marks.entry(mark.to_owned()).or_default() += 1;
     }
     assert_eq!(marks.len(), TASKS);
-    assert!(marks.values().all(|n| *n == 1), "a task ran twice: {marks:?}");
+    assert!(
+        marks.values().all(|n| *n == 1),
+        "a task ran twice: {marks:?}"
+    );
     let rows = tower.rows(Kind::ClusterJob).await;
     assert_eq!(rows.len(), TASKS + 4, "every request made exactly one job");
     tower.until_nothing_runs().await;
@@ -163,10 +178,18 @@ async fn a_server_that_ends_in_an_orderly_way_leaves_tasks_running_too() {
     assert_eq!(tower.processes().len(), 2, "the keeper and its task");
     tower.up().await;
     tower.until_phase(&job, Phase::Running).await;
-    let request = tower.act("cluster_job.cancel", &job, ActionOptions::default()).await;
+    let request = tower
+        .act("cluster_job.cancel", &job, ActionOptions::default())
+        .await;
     assert_eq!(request.status, "SUCCEEDED");
     tower.until_nothing_runs().await;
-    assert!(tower.act("source.clear", &source(), ActionOptions::default()).await.status == "FAILED");
+    assert!(
+        tower
+            .act("source.clear", &source(), ActionOptions::default())
+            .await
+            .status
+            == "FAILED"
+    );
 }
 
 #[tokio::test]
@@ -175,11 +198,7 @@ async fn two_servers_share_one_engine_and_one_of_them_runs_it() {
     let folder = tower.engine();
     let other_home = tempfile::TempDir::new().unwrap();
     std::os::unix::fs::symlink(&folder, other_home.path().join("engine")).unwrap();
-    let mut other = Tower {
-        home: other_home,
-        ..Tower::start().await
-    };
-    other.stop();
+    let mut other = Tower::at(other_home, &[]);
     other.spawn();
     let error = other
         .until("it says who runs the engine", async |other| {
@@ -187,7 +206,10 @@ async fn two_servers_share_one_engine_and_one_of_them_runs_it() {
             status.sources.first()?.error.clone()
         })
         .await;
-    assert!(error.contains("another skytower server (process "), "{error}");
+    assert!(
+        error.contains("another skytower server (process "),
+        "{error}"
+    );
     tower.stop();
     other
         .until("the other takes over", async |other| {

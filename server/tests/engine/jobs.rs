@@ -12,10 +12,22 @@ async fn a_job_ends_as_its_program_did_and_says_why() {
         ("run: exit 0", "SUCCEEDED", ""),
         ("run: exit 7", "FAILED", "exit code 7"),
         ("run: kill -9 $$", "FAILED", "ended by signal 9 (SIGKILL)"),
-        ("run: no-such-command-here", "FAILED", "exit code 127: a command was not found"),
+        (
+            "run: no-such-command-here",
+            "FAILED",
+            "exit code 127: a command was not found",
+        ),
         ("setup: exit 3\nrun: echo", "FAILED_SETUP", "exit code 3"),
-        ("resources: {cpus: 4000}\nrun: echo", "FAILED_NO_RESOURCE", "it needs 4000 CPUs and this machine has"),
-        ("workdir: ./no-such-folder\nrun: echo", "FAILED_PRECHECKS", "there is no such file or folder"),
+        (
+            "resources: {cpus: 4000}\nrun: echo",
+            "FAILED_NO_RESOURCE",
+            "it needs 4000 CPUs and this machine has",
+        ),
+        (
+            "workdir: ./no-such-folder\nrun: echo",
+            "FAILED_PRECHECKS",
+            "there is no such file or folder",
+        ),
     ];
     for (yaml, status, why) in cases {
         let request = tower
@@ -60,7 +72,10 @@ async fn a_pipeline_runs_one_task_after_the_other_and_can_be_launched_again() {
     let job = tower.job("", &yaml).await;
     tower.until_over(&key(Kind::Job, "1/1")).await;
     let row = tower.until_over(&job).await;
-    assert_eq!((row.name(), row.as_job().unwrap().job_name.as_str()), (&"one".into(), "pipe"));
+    assert_eq!(
+        (row.name(), row.as_job().unwrap().job_name.as_str()),
+        (&"one".into(), "pipe")
+    );
     let again = tower.done("job.relaunch", &job).await;
     assert_eq!(made(&again), key(Kind::Job, "2/0"));
     let row = tower.until_over(&key(Kind::Job, "2/1")).await;
@@ -80,9 +95,14 @@ async fn a_job_whose_keeper_is_killed_recovers_and_a_cancelled_one_leaves_nothin
         .unwrap();
     signal(keeper.0, Signal::KILL);
     let row = tower
-        .until_row(&job, "recovered", |row| row.as_job().unwrap().recoveries == 1)
+        .until_row(&job, "recovered", |row| {
+            row.as_job().unwrap().recoveries == 1
+        })
         .await;
-    assert!(row.why().is_none_or(|why| why.contains("keeper")), "{row:?}");
+    assert!(
+        row.why().is_none_or(|why| why.contains("keeper")),
+        "{row:?}"
+    );
     tower.until_phase(&job, Phase::Running).await;
     tower.done("job.cancel", &job).await;
     let row = tower.until_over(&job).await;

@@ -38,7 +38,10 @@ async fn daemons_and_sessions_of_their_own_are_ended_too() {
 async fn whoever_stops_itself_says_so_and_can_be_cancelled() {
     let mut tower = Tower::start().await;
     let job = tower
-        .launch("stopper", "resources: {cpus: 0.1}\nrun: |\n  echo ready\n  kill -STOP $$\n  sleep 1000\n")
+        .launch(
+            "stopper",
+            "resources: {cpus: 0.1}\nrun: |\n  echo ready\n  kill -STOP $$\n  sleep 1000\n",
+        )
         .await;
     let row = tower
         .until_row(&job, "said that it has stopped itself", |row| {
@@ -75,7 +78,10 @@ async fn what_outlives_its_parent_ends_with_the_job() {
 async fn a_flood_of_log_without_a_newline_is_capped_and_the_task_not_held_up() {
     let mut tower = Tower::start().await;
     let job = tower
-        .launch("flood", "run: |\n  head -c 400000000 /dev/zero | tr '\\0' x\n  echo\n  echo the end\n")
+        .launch(
+            "flood",
+            "run: |\n  head -c 400000000 /dev/zero | tr '\\0' x\n  echo\n  echo the end\n",
+        )
         .await;
     let row = tower.until_over(&job).await;
     assert_eq!(row.status(), "SUCCEEDED", "{row:?}");

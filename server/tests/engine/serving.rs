@@ -23,7 +23,10 @@ struct Load {
 
 impl Load {
     fn begin(url: &str) -> Self {
-        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stop, answered) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
         let askers = (0..4).map(|_| {
             let (stop, answered, url) = (stop.clone(), answered.clone(), url.to_owned());
             tokio::spawn(async move {
@@ -57,7 +60,12 @@ impl Load {
         self.stop.store(true, Ordering::Relaxed);
         for asker in self.askers {
             let failed = asker.await.unwrap();
-            assert!(failed.is_empty(), "{} failed, first: {}", failed.len(), failed[0]);
+            assert!(
+                failed.is_empty(),
+                "{} failed, first: {}",
+                failed.len(),
+                failed[0]
+            );
         }
         self.answered.load(Ordering::Relaxed)
     }

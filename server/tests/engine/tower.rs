@@ -41,15 +41,20 @@ impl Tower {
     }
 
     pub async fn with(environment: &[(&str, &str)]) -> Self {
+        let mut tower = Self::at(TempDir::new().unwrap(), environment);
+        tower.up().await;
+        tower
+    }
+
+    /// Nothing runs yet.
+    pub fn at(home: TempDir, environment: &[(&str, &str)]) -> Self {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let mut tower = Self {
-            home: TempDir::new().unwrap(),
+        Self {
+            home,
             child: None,
             client: None,
             environment: environment.iter().map(own).collect(),
-        };
-        tower.up().await;
-        tower
+        }
     }
 
     pub fn engine(&self) -> PathBuf {
@@ -174,7 +179,10 @@ impl Tower {
                 }
                 last = Some(row);
             }
-            assert!(Instant::now() < deadline, "{key} never {what}; it is {last:?}");
+            assert!(
+                Instant::now() < deadline,
+                "{key} never {what}; it is {last:?}"
+            );
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -244,7 +252,8 @@ impl Tower {
     }
 
     pub async fn job(&mut self, name: &str, yaml: &str) -> Key {
-        self.begin("source.jobs_launch", &source(), name, yaml).await
+        self.begin("source.jobs_launch", &source(), name, yaml)
+            .await
     }
 
     pub async fn log(&mut self, key: &Key) -> String {
@@ -257,7 +266,7 @@ impl Tower {
         let mut stream = std::pin::pin!(stream);
         let mut text = String::new();
         while let Some(piece) = stream.next().await {
-            text += &String::from_utf8_lossy(&piece.unwrap());
+            text += &piece.unwrap();
         }
         text
     }

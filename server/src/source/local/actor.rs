@@ -92,7 +92,7 @@ pub(super) struct Parts {
     pub hub: Arc<Hub>,
     pub store: Store,
     pub engine: Engine,
-    pub keepers: Keepers,
+    pub keepers: Arc<Keepers>,
     pub runtime: Runtime,
     pub sender: Sender<Message>,
     pub glance: watch::Sender<Glance>,
@@ -237,12 +237,7 @@ impl Actor {
         }
     }
 
-    fn take(
-        &mut self,
-        message: Message,
-        answers: &mut Vec<Answer>,
-        accepted: &mut Vec<Accepted>,
-    ) {
+    fn take(&mut self, message: Message, answers: &mut Vec<Answer>, accepted: &mut Vec<Accepted>) {
         match message {
             Message::Submit { handover, reply } => {
                 let result = self.submit(&handover, accepted);
@@ -284,12 +279,7 @@ impl Actor {
                 channel,
                 reply,
             } => {
-                let plan = logs::plan(
-                    &self.parts.engine.state,
-                    &self.parts.keepers,
-                    &key,
-                    channel,
-                );
+                let plan = logs::plan(&self.parts.engine.state, &self.parts.keepers, &key, channel);
                 let _ = reply.send(plan);
             }
             Message::Stop => self.stopping = true,
@@ -344,7 +334,10 @@ impl Actor {
                 complained = true;
             }
             if !relieved {
-                self.publish_source(Some(Text::from(format!("cannot write its state: {error}"))), false);
+                self.publish_source(
+                    Some(Text::from(format!("cannot write its state: {error}"))),
+                    false,
+                );
                 std::thread::sleep(WRITE_AGAIN);
             }
         }
@@ -369,7 +362,9 @@ impl Actor {
     }
 
     fn balancer_folder(&self, service: &str) -> PathBuf {
-        self.parts.folder.join(format!("services/{service}/balancer"))
+        self.parts
+            .folder
+            .join(format!("services/{service}/balancer"))
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -407,7 +402,10 @@ impl Actor {
         let Some(work) = self.parts.engine.state.works.get(&id) else {
             return;
         };
-        let (engine, folder) = (self.parts.folder.clone(), self.parts.folder.join(&work.folder));
+        let (engine, folder) = (
+            self.parts.folder.clone(),
+            self.parts.folder.join(&work.folder),
+        );
         let (task, nodes, files) = (work.task.clone(), work.addresses.len(), work.with_files);
         let happened = self.happened();
         self.parts.runtime.spawn_blocking(move || {
@@ -441,7 +439,9 @@ impl Actor {
             Found::Ended(exit) => return self.over(id, number, UnitStage::Ended(exit)),
             Found::Lost(lost) => return self.sweep(id, number, name, lost),
             // A keeper that was on its way when the server before this one died never gets to start it.
-            Found::NeverStarted if stop && self.parts.keepers.call_off(&name, 1).is_ok_and(|off| off) => {
+            Found::NeverStarted
+                if stop && self.parts.keepers.call_off(&name, 1).is_ok_and(|off| off) =>
+            {
                 let why = Text::from("it was called off before it began");
                 return self.over(id, number, UnitStage::Lost(why));
             }
@@ -595,7 +595,9 @@ impl Actor {
             }
         }
         let trash = self.parts.folder.join("trash");
-        self.parts.runtime.spawn_blocking(move || sandbox::remove(&trash));
+        self.parts
+            .runtime
+            .spawn_blocking(move || sandbox::remove(&trash));
     }
 
     /// Shows what changed.
@@ -661,7 +663,9 @@ impl Actor {
                 fetched_at: rows::looked_at(now),
                 ..row
             };
-            self.parts.hub.commit([Change::Upsert(Arc::new(row.into()))]);
+            self.parts
+                .hub
+                .commit([Change::Upsert(Arc::new(row.into()))]);
         }
     }
 }

@@ -41,7 +41,11 @@ pub(super) fn spec(state: &State, engine: &Path, program: &Path, work: &Work, un
         };
     }
     let home = sandbox::node(&folder, node);
-    let script = if setup { &work.task.setup } else { &work.task.run };
+    let script = if setup {
+        &work.task.setup
+    } else {
+        &work.task.run
+    };
     let mut env = inherited();
     env.extend(work.env.clone());
     env.extend(names(state, program, work, node, &home));

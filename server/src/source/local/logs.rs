@@ -70,7 +70,12 @@ fn belongs<'a>(state: &'a State, key: &Key) -> Option<&'a Belongs> {
     match key.kind()? {
         Kind::Cluster => Some(&state.clusters.get(&Text::from(id))?.belongs),
         Kind::ClusterJob => Some(&state.cluster_jobs.get(&pair(id)?)?.belongs),
-        Kind::Job => Some(&state.jobs.get(&id.split('/').next()?.parse().ok()?)?.belongs),
+        Kind::Job => Some(
+            &state
+                .jobs
+                .get(&id.split('/').next()?.parse().ok()?)?
+                .belongs,
+        ),
         Kind::Service => Some(&state.services.get(&Text::from(id))?.belongs),
         Kind::Replica => Some(&state.services.get(&pair(id)?.0)?.belongs),
         _ => None,
@@ -387,7 +392,9 @@ impl Reader {
             self.places.resize_with(1, Place::default);
             let told = (self.places[0].offset as usize).min(text.len());
             self.places[0].offset = text.len() as u64;
-            return self.say(text.get(told..).unwrap_or_default().to_owned()).await;
+            return self
+                .say(text.get(told..).unwrap_or_default().to_owned())
+                .await;
         }
         self.places.resize_with(segment.files.len(), Place::default);
         loop {
@@ -437,7 +444,11 @@ impl Reader {
             self.entered = true;
             if let Some(text) = &segment.text {
                 let skip = text.lines().count().saturating_sub(left);
-                let offset = text.split_inclusive('\n').take(skip).map(str::len).sum::<usize>();
+                let offset = text
+                    .split_inclusive('\n')
+                    .take(skip)
+                    .map(str::len)
+                    .sum::<usize>();
                 self.places = vec![Place {
                     offset: offset as u64,
                     ..Place::default()

@@ -30,12 +30,18 @@ impl Machine {
         let cards = std::fs::read_dir("/dev")
             .map(|entries| {
                 let names = entries.flatten().map(|entry| entry.file_name());
-                names.filter(|name| is_card(&name.to_string_lossy())).count()
+                names
+                    .filter(|name| is_card(&name.to_string_lossy()))
+                    .count()
             })
             .unwrap_or_default();
         let accelerator = (cards > 0).then(|| Text::from(card_type()));
         Self {
-            host: Text::from(if host.is_empty() { "this machine" } else { host }),
+            host: Text::from(if host.is_empty() {
+                "this machine"
+            } else {
+                host
+            }),
             cpus: std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64),
             memory_gb: memory_gb().unwrap_or(1.0),
             accelerator,
@@ -143,7 +149,9 @@ impl Taken {
                 return Err(format!(
                     "waits for accelerators: needs {}, {} of {} are free",
                     need.accelerators * count,
-                    machine.accelerators.saturating_sub(self.accelerators.len() as u32),
+                    machine
+                        .accelerators
+                        .saturating_sub(self.accelerators.len() as u32),
                     machine.accelerators
                 ));
             }
@@ -231,7 +239,10 @@ mod tests {
         let cards = taken.fits(&two, &machine()).unwrap();
         assert_eq!(cards, [vec![0], vec![1]]);
         taken.add(&two, &cards);
-        assert_eq!(taken.fits(&asking(1.0, 2, 1), &machine()).unwrap(), [vec![2, 3]]);
+        assert_eq!(
+            taken.fits(&asking(1.0, 2, 1), &machine()).unwrap(),
+            [vec![2, 3]]
+        );
         assert_eq!(
             taken.fits(&asking(1.5, 0, 1), &machine()).unwrap_err(),
             "waits for CPUs: needs 1.5, 1 of 2 are free"

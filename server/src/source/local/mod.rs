@@ -159,7 +159,7 @@ impl LocalSource {
             hub: self.hub.clone(),
             store,
             engine,
-            keepers,
+            keepers: Arc::new(keepers),
             runtime,
             sender: self.sender.clone(),
             glance: self.glance.clone(),
@@ -218,12 +218,19 @@ impl LocalSource {
 
     fn not_ready(&self) -> Option<Problem> {
         (!*self.ready.borrow()).then(|| {
-            Problem::new("engine_not_ready", 503, "the local engine does not run here (yet)")
-                .hint("see skytower api info")
+            Problem::new(
+                "engine_not_ready",
+                503,
+                "the local engine does not run here (yet)",
+            )
+            .hint("see skytower api info")
         })
     }
 
-    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Problem> {
+    async fn ask<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<T>) -> Message,
+    ) -> Result<T, Problem> {
         if let Some(problem) = self.not_ready() {
             return Err(problem);
         }
@@ -273,7 +280,10 @@ impl Source for LocalSource {
         Box::pin(async move {
             let hub = self.hub.clone();
             if let Err(error) = self.work(stop.clone()).await {
-                tracing::error!(error = format!("{error:#}"), "the local engine does not run");
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "the local engine does not run"
+                );
                 let error = Some(Text::from(format!("{error:#}")));
                 let hint = Some("nothing was changed; see skytower api logs".into());
                 let row = actor::source_row("unreachable", error, hint, None);
@@ -345,7 +355,10 @@ impl Source for LocalSource {
                     reply,
                 })
                 .await?;
-            if let Some(label) = upstream.split_once("/clear/").map(|(_, label)| Text::from(label)) {
+            if let Some(label) = upstream
+                .split_once("/clear/")
+                .map(|(_, label)| Text::from(label))
+            {
                 let mut glance = self.glance.subscribe();
                 while glance.borrow_and_update().labels.contains(&label) {
                     if glance.changed().await.is_err() {

@@ -1,7 +1,7 @@
 //! From a request's handover to an order for the engine.
 
 use skytower_api_client::action::Start;
-use skytower_api_client::task::{Autostop, Given, TaskFile, parse};
+use skytower_api_client::task::{Autostop, Given, TaskFile, is_cluster_name, parse};
 use skytower_api_client::wire::Problem;
 use skytower_api_client::{Entity, EpochMs, Text};
 
@@ -127,7 +127,10 @@ fn read(start: &Start) -> Result<TaskFile, Box<Problem>> {
         secrets: start.secrets.clone(),
     };
     parse(&start.file, &start.yaml, &given).map_err(|mistakes| {
-        let first = mistakes.first().map(ToString::to_string).unwrap_or_default();
+        let first = mistakes
+            .first()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         let more = match mistakes.len() {
             0 | 1 => String::new(),
             n => format!(" (and {} more)", n - 1),
@@ -138,10 +141,7 @@ fn read(start: &Start) -> Result<TaskFile, Box<Problem>> {
 
 /// Names become folders: they are as SkyPilot wants them.
 fn checked(name: &Text) -> Result<Text, Box<Problem>> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic());
-    let ends = name.ends_with(|c: char| c.is_ascii_alphanumeric());
-    if begins && ends && name.len() <= 63 && name.chars().all(plain) {
+    if is_cluster_name(name) {
         return Ok(name.clone());
     }
     Err(Box::new(

@@ -255,10 +255,8 @@ fn service(service: &state::Service) -> Service {
     let alive = || {
         let replicas = service.replicas.iter();
         replicas.filter(|replica| {
-            matches!(
-                replica.stage,
-                ReplicaStage::Wanted | ReplicaStage::Draining
-            ) && replica.ended_at.is_none()
+            matches!(replica.stage, ReplicaStage::Wanted | ReplicaStage::Draining)
+                && replica.ended_at.is_none()
         })
     };
     let ready = service.replicas.iter().filter(|replica| replica.ready);
@@ -344,7 +342,10 @@ fn replica(state: &State, service: &state::Service, replica: &state::Replica) ->
         .map_or(0, |spec| spec.port);
     let address = super::core::address(state.counters.net, replica.address);
     Replica {
-        key: key(Kind::Replica, format_args!("{}/{}", service.name, replica.id)),
+        key: key(
+            Kind::Replica,
+            format_args!("{}/{}", service.name, replica.id),
+        ),
         source: LOCAL.into(),
         name: Text::from(format!("{}-{}", service.name, replica.id)),
         owner: owner(&service.belongs),
@@ -372,7 +373,8 @@ fn infra(engine: &Engine) -> Infra {
     let mut taken = Taken::default();
     let mut any = false;
     for work in engine.state.works.values().filter(|work| work.holds()) {
-        if Need::of(&work.task).cpus > 0.0 && !matches!(work.purpose, state::Purpose::Balancer { .. })
+        if Need::of(&work.task).cpus > 0.0
+            && !matches!(work.purpose, state::Purpose::Balancer { .. })
         {
             taken.add(&work.task, &work.accelerators);
             any = true;
@@ -393,9 +395,8 @@ fn infra(engine: &Engine) -> Infra {
         infra: "local".into(),
         gpu_type: machine.accelerator.clone(),
         gpus_total: (machine.accelerators > 0).then_some(i64::from(machine.accelerators)),
-        gpus_free: (machine.accelerators > 0).then(|| {
-            i64::from(machine.accelerators) - taken.accelerators.len() as i64
-        }),
+        gpus_free: (machine.accelerators > 0)
+            .then(|| i64::from(machine.accelerators) - taken.accelerators.len() as i64),
         cpus_total: Some(machine.cpus),
         cpus_free: Some((free * 100.0).round() / 100.0),
         memory_gb: Some(machine.memory_gb),
@@ -419,14 +420,16 @@ fn people(rows: &[Entity]) -> Vec<Entity> {
             user_id: owner.id.clone(),
             ..User::default()
         });
-        let space = workspaces.entry(workspace.clone()).or_insert_with(|| Workspace {
-            key: key(Kind::Workspace, workspace),
-            source: LOCAL.into(),
-            name: workspace.clone(),
-            status: "public".into(),
-            phase: phase_of(Kind::Workspace, "public"),
-            ..Workspace::default()
-        });
+        let space = workspaces
+            .entry(workspace.clone())
+            .or_insert_with(|| Workspace {
+                key: key(Kind::Workspace, workspace),
+                source: LOCAL.into(),
+                name: workspace.clone(),
+                status: "public".into(),
+                phase: phase_of(Kind::Workspace, "public"),
+                ..Workspace::default()
+            });
         let over = row.phase().is_over();
         match row {
             Entity::Cluster(cluster) if !over && row.phase() != Phase::Stopped => {

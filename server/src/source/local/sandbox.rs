@@ -16,7 +16,12 @@ pub(super) fn node(folder: &Path, number: usize) -> PathBuf {
 }
 
 /// Makes the folders of a work's nodes and copies its files there.
-pub(super) fn prepare(engine: &Path, folder: &Path, nodes: usize, task: &Task) -> Result<(), String> {
+pub(super) fn prepare(
+    engine: &Path,
+    folder: &Path,
+    nodes: usize,
+    task: &Task,
+) -> Result<(), String> {
     for number in 0..nodes {
         let home = node(folder, number);
         let workdir = home.join(WORKDIR);
@@ -155,8 +160,13 @@ mod tests {
             assert!(home.join("data/x/main.py").is_file());
             assert!(home.join("sky_workdir/y").is_file());
         }
-        task.file_mounts.insert("../../up".to_owned(), "/etc/hostname".to_owned());
-        assert!(prepare(&engine, &folder, 1, &task).unwrap_err().contains("../../up"));
+        task.file_mounts
+            .insert("../../up".to_owned(), "/etc/hostname".to_owned());
+        assert!(
+            prepare(&engine, &folder, 1, &task)
+                .unwrap_err()
+                .contains("../../up")
+        );
     }
 
     #[test]
@@ -171,7 +181,10 @@ mod tests {
         };
         let missing = temporary.path().join("nowhere");
         let said = prepare(&engine, &folder, 1, &with(&missing)).unwrap_err();
-        assert!(said.ends_with("nowhere: there is no such file or folder"), "{said}");
+        assert!(
+            said.ends_with("nowhere: there is no such file or folder"),
+            "{said}"
+        );
         let said = prepare(&engine, &folder, 1, &with(temporary.path())).unwrap_err();
         assert!(said.contains("cannot be copied into itself"), "{said}");
     }

@@ -96,25 +96,32 @@ impl Store {
     pub(super) fn save(&mut self, state: &State, accepted: &[Accepted]) -> anyhow::Result<()> {
         let transaction = self.connection.transaction()?;
         {
-            let mut put = transaction
-                .prepare_cached("INSERT OR REPLACE INTO records (kind, id, json) VALUES (?, ?, ?)")?;
+            let mut put = transaction.prepare_cached(
+                "INSERT OR REPLACE INTO records (kind, id, json) VALUES (?, ?, ?)",
+            )?;
             let mut remove =
                 transaction.prepare_cached("DELETE FROM records WHERE kind = ? AND id = ?")?;
             for record in &state.dirty {
                 let (kind, id, json) = match record {
-                    Record::Counters => ("counters", String::new(), written(Some(&state.counters))?),
-                    Record::Cluster(name) => {
-                        ("cluster", name.to_string(), written(state.clusters.get(name))?)
+                    Record::Counters => {
+                        ("counters", String::new(), written(Some(&state.counters))?)
                     }
+                    Record::Cluster(name) => (
+                        "cluster",
+                        name.to_string(),
+                        written(state.clusters.get(name))?,
+                    ),
                     Record::ClusterJob(cluster, id) => (
                         "cluster_job",
                         format!("{cluster}/{id}"),
                         written(state.cluster_jobs.get(&(cluster.clone(), *id)))?,
                     ),
                     Record::Job(id) => ("job", id.to_string(), written(state.jobs.get(id))?),
-                    Record::Service(name) => {
-                        ("service", name.to_string(), written(state.services.get(name))?)
-                    }
+                    Record::Service(name) => (
+                        "service",
+                        name.to_string(),
+                        written(state.services.get(name))?,
+                    ),
                     Record::Work(id) => ("work", id.to_string(), written(state.works.get(id))?),
                 };
                 match json {

@@ -46,7 +46,10 @@ impl Engine {
             match verdict {
                 Ok(cards) => {
                     if let Some((cluster, _)) = queue {
-                        in_cluster.entry(cluster).or_default().add(&work.task, &cards);
+                        in_cluster
+                            .entry(cluster)
+                            .or_default()
+                            .add(&work.task, &cards);
                     }
                     taken.add(&work.task, &cards);
                     self.begin_work(id, cards);

@@ -43,10 +43,8 @@ impl Engine {
                     }
                 } else if self.idle_alarm(cluster).is_some_and(|at| at <= now) {
                     let autostop = cluster.autostop.unwrap_or_default();
-                    let why = Text::from(format!(
-                        "idle for {} min (autostop)",
-                        autostop.idle_minutes
-                    ));
+                    let why =
+                        Text::from(format!("idle for {} min (autostop)", autostop.idle_minutes));
                     self.end_cluster(name, autostop.down, &why);
                 }
             }

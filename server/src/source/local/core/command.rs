@@ -112,7 +112,9 @@ impl Engine {
                 let (task, name) = single(file)?;
                 self.accepts(&cluster, &task)?;
                 let Some(run) = &task.run else {
-                    return Err(refused("the file has no `run`: there is nothing to execute"));
+                    return Err(refused(
+                        "the file has no `run`: there is nothing to execute",
+                    ));
                 };
                 debug_assert!(!run.is_empty());
                 Ok(self.enqueue(&cluster, task, name, belongs, false))
@@ -317,7 +319,9 @@ impl Engine {
                 self.possible(&task)?;
                 let old: Vec<(Text, i64)> = {
                     let jobs = self.state.cluster_jobs.keys();
-                    jobs.filter(|(cluster, _)| *cluster == name).cloned().collect()
+                    jobs.filter(|(cluster, _)| *cluster == name)
+                        .cloned()
+                        .collect()
                 };
                 for job in old {
                     self.forget_cluster_job(&job);
@@ -334,7 +338,9 @@ impl Engine {
                     next_job: 1,
                     ..Cluster::default()
                 };
-                cluster.story.add(now, format!("Launched by {}", belongs.owner));
+                cluster
+                    .story
+                    .add(now, format!("Launched by {}", belongs.owner));
                 self.state.clusters.insert(name.clone(), cluster);
                 self.state.dirty.insert(Record::Cluster(name.clone()));
             }
@@ -403,11 +409,7 @@ impl Engine {
             .dirty
             .insert(Record::ClusterJob(name.clone(), id));
         self.changed = true;
-        done(
-            Kind::ClusterJob,
-            format_args!("{name}/{id}"),
-            Some(message),
-        )
+        done(Kind::ClusterJob, format_args!("{name}/{id}"), Some(message))
     }
 
     fn jobs_launch(
@@ -418,7 +420,9 @@ impl Engine {
     ) -> Result<Done, Refused> {
         if let Some(task) = file.tasks.iter().find(|task| task.run.is_none()) {
             let which = task.name.as_deref().unwrap_or("the task");
-            return Err(refused(format!("{which} has no `run`: a managed job would have nothing to do")));
+            return Err(refused(format!(
+                "{which} has no `run`: a managed job would have nothing to do"
+            )));
         }
         let id = self.state.counters.job;
         self.state.counters.job += 1;
@@ -427,15 +431,19 @@ impl Engine {
             .or(file.name)
             .unwrap_or_else(|| Text::from(format!("sky-job-{id}")));
         let several = file.tasks.len() > 1;
-        let tasks = file.tasks.into_iter().enumerate().map(|(number, task)| JobTask {
-            name: match (&task.name, several) {
-                (Some(own), true) => own.clone(),
-                (None, true) => Text::from(format!("{name}-{number}")),
-                (_, false) => name.clone(),
-            },
-            task,
-            ..JobTask::default()
-        });
+        let tasks = file
+            .tasks
+            .into_iter()
+            .enumerate()
+            .map(|(number, task)| JobTask {
+                name: match (&task.name, several) {
+                    (Some(own), true) => own.clone(),
+                    (None, true) => Text::from(format!("{name}-{number}")),
+                    (_, false) => name.clone(),
+                },
+                task,
+                ..JobTask::default()
+            });
         let mut job = Job {
             id,
             name: name.clone(),
@@ -462,8 +470,9 @@ impl Engine {
     ) -> Result<Done, Refused> {
         let (task, task_name) = single(file)?;
         let Some(spec) = &task.service else {
-            return Err(refused("the file has no `service` section")
-                .hint_boxed("see SkyPilot's documentation of SkyServe: at least readiness_probe and replicas"));
+            return Err(refused("the file has no `service` section").hint_boxed(
+                "see SkyPilot's documentation of SkyServe: at least readiness_probe and replicas",
+            ));
         };
         self.possible(&task)?;
         let Some(name) = name.or(task_name) else {
@@ -516,10 +525,13 @@ impl Engine {
             // What failed was of the version before.
             service.failures = 0;
             service.again_at = None;
-            service.story.add(now, format!("Update to version {version}"));
+            service
+                .story
+                .add(now, format!("Update to version {version}"));
         }
         self.changed = true;
-        let message = format!("service `{name}` is updated to version {version}, replica by replica");
+        let message =
+            format!("service `{name}` is updated to version {version}, replica by replica");
         Ok(done(Kind::Service, name, Some(message)))
     }
 
@@ -537,7 +549,9 @@ impl Engine {
                 .story
                 .add(now, format!("Replica {id} terminated by {by}"));
             if over {
-                service.replicas.retain(|replica: &Replica| replica.id != id);
+                service
+                    .replicas
+                    .retain(|replica: &Replica| replica.id != id);
             } else if let Some(replica) = service.replicas.iter_mut().find(|r| {
                 r.id == id
                     && matches!(
@@ -564,7 +578,9 @@ impl Engine {
         };
         let jobs: Vec<i64> = {
             let all = self.state.jobs.values();
-            all.filter(|job| marked(&job.belongs)).map(|job| job.id).collect()
+            all.filter(|job| marked(&job.belongs))
+                .map(|job| job.id)
+                .collect()
         };
         let services: Vec<Text> = {
             let all = self.state.services.values();

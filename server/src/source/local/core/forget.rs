@@ -21,7 +21,11 @@ impl Engine {
             .clusters
             .values()
             .filter(|cluster| {
-                let after = if cluster.belongs.cleared { 0 } else { TOMBSTONE_MS };
+                let after = if cluster.belongs.cleared {
+                    0
+                } else {
+                    TOMBSTONE_MS
+                };
                 cluster.ended_at.is_some_and(|at| now.since(at) >= after)
                     && cluster.stage == crate::source::local::state::ClusterStage::Gone
             })
@@ -43,7 +47,11 @@ impl Engine {
             .services
             .values()
             .filter(|service| {
-                let after = if service.belongs.cleared { 0 } else { TOMBSTONE_MS };
+                let after = if service.belongs.cleared {
+                    0
+                } else {
+                    TOMBSTONE_MS
+                };
                 service.ended_at.is_some_and(|at| now.since(at) >= after)
             })
             .map(|service| service.name.clone())
@@ -122,7 +130,12 @@ impl Engine {
             .filter(|work| match &work.purpose {
                 Purpose::Replica { service, id } => {
                     let service = self.state.services.get(service);
-                    service.is_none_or(|service| service.replicas.iter().all(|r| r.id != *id || r.work != work.id))
+                    service.is_none_or(|service| {
+                        service
+                            .replicas
+                            .iter()
+                            .all(|r| r.id != *id || r.work != work.id)
+                    })
                 }
                 Purpose::Balancer { service } => {
                     let service = self.state.services.get(service);
@@ -146,7 +159,8 @@ impl Engine {
             return;
         };
         self.state.dirty.insert(Record::Work(id));
-        let units = (0..work.units.len()).map(|unit| Effect::RemoveUnit(Work::unit_name(&work, unit)));
+        let units =
+            (0..work.units.len()).map(|unit| Effect::RemoveUnit(Work::unit_name(&work, unit)));
         self.effects.extend(units);
     }
 }

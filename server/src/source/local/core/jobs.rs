@@ -169,7 +169,8 @@ impl Engine {
             } else {
                 why.clone()
             });
-            job.story.add(now, format!("Recovering task {number}: {why}"));
+            job.story
+                .add(now, format!("Recovering task {number}: {why}"));
         }
         self.changed = true;
     }
@@ -200,7 +201,8 @@ impl Engine {
             job.story.add(now, format!("Task {number} {word}{reason}"));
         }
         // Its short-lived cluster goes with it; its logs stay.
-        self.effects.push(Effect::RemoveFolder(folder_of(id, number)));
+        self.effects
+            .push(Effect::RemoveFolder(folder_of(id, number)));
         self.changed = true;
     }
 

@@ -201,7 +201,11 @@ impl Engine {
 
     /// The moment at which something is due without an event, when there is one.
     pub(super) fn alarm(&self) -> Option<EpochMs> {
-        let clusters = self.state.clusters.values().filter_map(|c| self.idle_alarm(c));
+        let clusters = self
+            .state
+            .clusters
+            .values()
+            .filter_map(|c| self.idle_alarm(c));
         let jobs = self.live_jobs.iter().filter_map(|id| {
             let tasks = &self.state.jobs.get(id)?.tasks;
             tasks.iter().filter_map(|task| task.again_at).min()
@@ -216,7 +220,10 @@ impl Engine {
     }
 
     fn work_is_over(&self, id: u64) -> bool {
-        self.state.works.get(&id).is_none_or(super::state::Work::is_over)
+        self.state
+            .works
+            .get(&id)
+            .is_none_or(super::state::Work::is_over)
     }
 
     /// Asks a work to end. It does when all its processes have.

@@ -6,9 +6,7 @@ use skytower_api_client::task::{ServiceSpec, Task};
 use skytower_api_client::{EpochMs, Text};
 
 use super::{Effect, Engine};
-use crate::source::local::state::{
-    End, Purpose, Replica, ReplicaStage, Service, Stage, Work,
-};
+use crate::source::local::state::{End, Purpose, Replica, ReplicaStage, Service, Stage, Work};
 
 /// How long a replica that was ready may be silent before it is replaced, as SkyServe.
 const SILENT_MOST_MS: i64 = 180_000;
@@ -234,7 +232,11 @@ impl Engine {
         else {
             return;
         };
-        let (least, most, now) = (spec.min_replicas, spec.max_replicas.max(spec.min_replicas), self.now);
+        let (least, most, now) = (
+            spec.min_replicas,
+            spec.max_replicas.max(spec.min_replicas),
+            self.now,
+        );
         let standing = self.standings.get(name);
         let load = standing.map_or(0.0, |standing| standing.requests_per_second);
         let desired = match spec.target_qps_per_replica {
@@ -254,9 +256,8 @@ impl Engine {
             spec.downscale_delay_seconds
         };
         let at_once = service.target < least || service.target > most;
-        let due = scaling.is_some_and(|(_, since)| {
-            at_once || now.since(since) >= i64::from(delay) * 1000
-        });
+        let due = scaling
+            .is_some_and(|(_, since)| at_once || now.since(since) >= i64::from(delay) * 1000);
         if scaling != service.scaling || due {
             if let Some(service) = self.state.service_mut(name) {
                 service.scaling = scaling;
@@ -297,7 +298,11 @@ impl Engine {
             old.sort_by_key(|replica| (replica.ready, replica.id));
             let unready = old.iter().filter(|replica| !replica.ready).count();
             // An old one that is not ready serves nobody, once a new one does.
-            let n = if ready_new > 0 { surplus_old.max(unready.min(old.len())) } else { surplus_old };
+            let n = if ready_new > 0 {
+                surplus_old.max(unready.min(old.len()))
+            } else {
+                surplus_old
+            };
             old.iter().take(n).map(|replica| replica.id).collect()
         };
         if old().count() == 0 {
@@ -386,7 +391,10 @@ impl Engine {
         let empty = |id: i64| {
             standing.is_some_and(|standing| {
                 standing.revision >= service.revision
-                    && standing.in_flight.get(&id.to_string()).is_none_or(|n| *n == 0)
+                    && standing
+                        .in_flight
+                        .get(&id.to_string())
+                        .is_none_or(|n| *n == 0)
             })
         };
         let go: Vec<(i64, u64)> = service

@@ -231,7 +231,10 @@ fn a_queue_runs_what_fits_in_order_and_says_why_the_rest_waits() {
     let mut world = World::new(4.0);
     let mut cluster = task(2.0);
     cluster.run = None;
-    assert_eq!(world.order(launch("dev", cluster)).unwrap(), "local/cluster/dev");
+    assert_eq!(
+        world.order(launch("dev", cluster)).unwrap(),
+        "local/cluster/dev"
+    );
     for _ in 0..3 {
         world.order(exec("dev", task(1.0))).unwrap();
     }
@@ -242,7 +245,10 @@ fn a_queue_runs_what_fits_in_order_and_says_why_the_rest_waits() {
         let job = &world.engine.state.cluster_jobs[&(Text::from("dev"), id)];
         world.engine.state.works[&job.work].why.clone().unwrap()
     };
-    assert_eq!(why(&world, 3), "waits for CPUs of its cluster: needs 1, 0 of 2 are free");
+    assert_eq!(
+        why(&world, 3),
+        "waits for CPUs of its cluster: needs 1, 0 of 2 are free"
+    );
     assert_eq!(why(&world, 4), "waits behind job 3 of this cluster");
     let first = world.units_of("dev", 1)[0];
     world.end(first, ExitEnd::Code(0));
@@ -250,7 +256,10 @@ fn a_queue_runs_what_fits_in_order_and_says_why_the_rest_waits() {
     assert_eq!(world.stage_of("dev", 3), Stage::Run);
     // What can never fit is refused at once, and nothing comes of it.
     let said = world.order(exec("dev", task(3.0))).unwrap_err();
-    assert!(said.contains("3 CPUs and each node of cluster `dev` has 2"), "{said}");
+    assert!(
+        said.contains("3 CPUs and each node of cluster `dev` has 2"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -267,7 +276,10 @@ fn the_machine_is_shared_by_all_clusters() {
     );
     assert_eq!(world.stage_of("b", 1), Stage::Run);
     let said = world.order(launch("c", task(8.0))).unwrap_err();
-    assert!(said.contains("it needs 8 CPUs and this machine has 2"), "{said}");
+    assert!(
+        said.contains("it needs 8 CPUs and this machine has 2"),
+        "{said}"
+    );
     assert!(!world.engine.state.clusters.contains_key("c"));
 }
 
@@ -289,7 +301,9 @@ fn setup_comes_first_and_a_node_that_breaks_takes_the_others_with_it() {
     assert_eq!(world.stops, BTreeSet::from([units[0]]));
     assert_eq!(world.stage_of("dev", 1), Stage::Run);
     world.obey();
-    assert!(matches!(world.stage_of("dev", 1), Stage::Ended(End::Failed(why)) if why.contains("node")));
+    assert!(
+        matches!(world.stage_of("dev", 1), Stage::Ended(End::Failed(why)) if why.contains("node"))
+    );
 }
 
 #[test]
@@ -303,7 +317,12 @@ fn a_stopped_cluster_ends_its_jobs_and_starts_again_and_a_torn_down_one_is_remem
     world.obey();
     assert_eq!(stage(&world), ClusterStage::Stopped);
     assert_eq!(world.stage_of("dev", 1), Stage::Ended(End::Stopped));
-    assert!(world.order(exec("dev", task(1.0))).unwrap_err().contains("not up"));
+    assert!(
+        world
+            .order(exec("dev", task(1.0)))
+            .unwrap_err()
+            .contains("not up")
+    );
     world.order(Order::StartAgain("dev".into())).unwrap();
     assert_eq!(stage(&world), ClusterStage::Up);
     world.order(exec("dev", task(1.0))).unwrap();
@@ -326,9 +345,7 @@ fn autostop_counts_from_the_last_thing_that_happened() {
         down: true,
     });
     let cluster = Text::from("dev");
-    world
-        .order(Order::Autostop { cluster, autostop })
-        .unwrap();
+    world.order(Order::Autostop { cluster, autostop }).unwrap();
     world.pass(10 * 60_000);
     assert_eq!(world.engine.state.clusters["dev"].stage, ClusterStage::Up);
     assert_eq!(world.engine.alarm(), None);
@@ -373,14 +390,20 @@ fn a_managed_job_recovers_from_loss_and_restarts_as_often_as_it_may() {
 #[test]
 fn a_pipeline_goes_on_only_after_success() {
     let mut world = World::new(4.0);
-    world.order(submit([task(1.0), task(1.0), task(1.0)])).unwrap();
+    world
+        .order(submit([task(1.0), task(1.0), task(1.0)]))
+        .unwrap();
     let work = |world: &World, n: usize| world.engine.state.jobs[&1].tasks[n].work;
     world.end((work(&world, 0).unwrap(), 0), ExitEnd::Code(0));
     assert_eq!(work(&world, 2), None);
     world.end((work(&world, 1).unwrap(), 0), ExitEnd::Code(9));
     assert_eq!(
         world.stage_of_job(1),
-        [TaskStage::Succeeded, TaskStage::Failed, TaskStage::Cancelled]
+        [
+            TaskStage::Succeeded,
+            TaskStage::Failed,
+            TaskStage::Cancelled
+        ]
     );
     assert!(!world.engine.is_busy());
 }
@@ -547,7 +570,10 @@ fn replicas_that_are_never_ready_fail_with_growing_pauses() {
     }
     let service = &world.engine.state.services["hello"];
     assert!(service.failures >= FAILURES_TOO_MANY && service.failures < 20);
-    assert!(service.replicas.len() <= 4, "failed ones are not kept for ever");
+    assert!(
+        service.replicas.len() <= 4,
+        "failed ones are not kept for ever"
+    );
     let why = service.replicas[0].why.clone().unwrap();
     assert!(why.contains("refused the connection"), "{why}");
 }

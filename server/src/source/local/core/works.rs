@@ -73,7 +73,11 @@ impl Engine {
             }
             _ => note,
         });
-        let other = work.noted.iter().find(|(n, _)| *n == unit).map(|(_, text)| text);
+        let other = work
+            .noted
+            .iter()
+            .find(|(n, _)| *n == unit)
+            .map(|(_, text)| text);
         if other != note.as_ref()
             && let Some(work) = self.state.work_mut(&id)
         {
