@@ -21,10 +21,11 @@ pub const LOCAL: &str = "local";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ActionOptions {
-    /// `cluster.autostop`: idle minutes until it stops; none turns autostop off.
+    /// `cluster.autostop`: idle minutes until it stops; none turns autostop off. `source.launch`: the same,
+    /// instead of what the file asks for; none leaves that as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_minutes: Option<u32>,
-    /// `cluster.autostop`: tear down instead of stop.
+    /// `cluster.autostop`, `source.launch`: tear down instead of stop.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub down: bool,
     /// What is to be started, for actions that start something from a task file.
@@ -453,9 +454,13 @@ pub const ACTIONS: &[ActionSpec] = &[
         applies: only_here,
         seen: told,
         sky: |_, options| {
+            let idle = options
+                .idle_minutes
+                .map_or_else(String::new, |minutes| format!(" -i {minutes}"));
             vec![format!(
-                "sky launch{} {}",
+                "sky launch{}{idle}{} {}",
                 named("-c", options),
+                if options.down { " --down" } else { "" },
                 file(options)
             )]
         },

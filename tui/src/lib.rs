@@ -10,16 +10,19 @@
 //! - [`ui`], [`theme`], [`text`]: the model on the screen. Pure.
 //! - [`term`]: entering and leaving the terminal, reading it. [`runtime`]: the loop and its effects.
 //! - [`cli`]: the command line and its commands. [`config`]: the saved login.
+//! - [`start`]: a task file, read and shown before it is started. [`demo`]: the sample team.
 //! - [`connect`]: from an endpoint to a server that answers; `local`: the server on this machine.
 
 pub mod app;
 pub mod cli;
 pub mod config;
 pub mod connect;
+pub mod demo;
 pub mod keys;
 #[cfg(feature = "local-server")]
 pub mod local;
 pub mod runtime;
+pub mod start;
 pub mod term;
 pub mod text;
 pub mod theme;

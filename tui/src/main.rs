@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 use skytower::app::Options;
-use skytower::cli::args::{Cli, Command, When};
+use skytower::cli::args::{Cli, Command, Global, When};
 use skytower::cli::{self, Failure};
-use skytower::connect::connect;
+use skytower::connect::{Connected, connect};
 use skytower::runtime::{self, Exit};
 use skytower::theme::Theme;
 use skytower_api_client::Kind;
@@ -73,6 +73,14 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
     let global = cli.global;
     match cli.command {
         Some(Command::Api(command)) => cli::api::run(command, &global).await,
+        Some(command) if cli::start::starts(&command) => cli::start::run(&command, &global).await,
+        Some(Command::Demo(args)) => {
+            let connected = connect(&global).await?;
+            if cli::demo::run(&args, connected.session.clone(), &global).await? {
+                return dashboard(connected, None, &global).await;
+            }
+            Ok(0)
+        }
         Some(command) => {
             let connected = connect(&global).await?;
             cli::run(command, &global, connected.session).await
@@ -85,32 +93,39 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
                     "for scripts there are commands: skytower status, skytower jobs -o json, …",
                 ));
             }
-            let connected = connect(&global).await?;
-            let endpoint = match connected.watches {
-                Some(watched) => watched.into(),
-                None => connected.session.endpoint().shown(),
-            };
-            let mut theme = Theme::from_env(|name| std::env::var(name).ok());
-            match global.color {
-                When::Auto => {}
-                When::Always => theme.mono = false,
-                When::Never => theme.mono = true,
-            }
-            let options = Options {
-                endpoint,
-                screen,
-                theme,
-                utc: global.utc,
-                run: run_name(),
-            };
-            let client = Client::new(connected.session)?;
-            Ok(match runtime::run(client, options).await? {
-                Exit::Quit => 0,
-                // As a shell reports it.
-                Exit::Signal(number) => 128u8.saturating_add(number as u8),
-            })
+            dashboard(connect(&global).await?, screen, &global).await
         }
     }
+}
+
+async fn dashboard(
+    connected: Connected,
+    screen: Option<Kind>,
+    global: &Global,
+) -> Result<u8, Failure> {
+    let endpoint = match connected.watches {
+        Some(watched) => watched.into(),
+        None => connected.session.endpoint().shown(),
+    };
+    let mut theme = Theme::from_env(|name| std::env::var(name).ok());
+    match global.color {
+        When::Auto => {}
+        When::Always => theme.mono = false,
+        When::Never => theme.mono = true,
+    }
+    let options = Options {
+        endpoint,
+        screen,
+        theme,
+        utc: global.utc,
+        run: run_name(),
+    };
+    let client = Client::new(connected.session)?;
+    Ok(match runtime::run(client, options).await? {
+        Exit::Quit => 0,
+        // As a shell reports it.
+        Exit::Signal(number) => 128u8.saturating_add(number as u8),
+    })
 }
 
 /// The dashboard's first screen.

@@ -85,6 +85,8 @@ const KEYS: &[&str] = &[
     "~",
     "p",
     "(",
+    "d",
+    "R",
 ];
 
 proptest! {
@@ -95,9 +97,19 @@ proptest! {
         keys in proptest::collection::vec((0..KEYS.len(), 0u16..200, 0u16..60), 1..60),
         size in (1u16..170, 1u16..50),
     ) {
-        let mut model = live(size, rows());
+        let mut all = rows();
+        all.extend(sample::local());
+        let mut model = live(size, all);
         for (key, x, y) in keys {
-            press(&mut model, KEYS[key]);
+            for effect in press(&mut model, KEYS[key]) {
+                // Files come as soon as they are asked for.
+                let answer = match effect {
+                    Effect::ListFolder(folder) => Msg::Folder(folder, Ok(vec!["n.yaml".to_owned(), "z/".to_owned()])),
+                    Effect::ReadTask(path) => Msg::Task(path, Box::new(Ok(sample::task_file(&["one"])))),
+                    _ => continue,
+                };
+                update(&mut model, NOW, answer);
+            }
             if x % 5 == 0 {
                 write_log(&mut model, "\u{1b}[31mstep\u{1b}[0m 日本語 1%\r2%\nerror: a line that is long ");
             }

@@ -52,6 +52,28 @@ fn tables() {
     }
 }
 
+/// The same organisation, with the local engine beside it.
+fn mixed() -> Vec<std::sync::Arc<skytower_api_client::Entity>> {
+    let mut all = rows();
+    all.extend(sample::local());
+    all
+}
+
+#[test]
+fn several_sources() {
+    for (key, name) in [
+        ("1", "mixed-clusters"),
+        ("2", "mixed-jobs"),
+        ("3", "mixed-services"),
+    ] {
+        check(name, |size| {
+            let mut model = live(size, mixed());
+            press(&mut model, key);
+            model
+        });
+    }
+}
+
 #[test]
 fn trees() {
     check("jobs-unfolded", |size| {

@@ -286,9 +286,26 @@ const SOURCE: Column = Column::new(
     (6, 16),
     HIDDEN,
     |row, _| row.source().into(),
-    "The API server it comes from.",
+    "The API server it comes from, or `local`: the engine on the server's machine.",
 )
 .aka(&["server", "context"]);
+
+/// The source's column in a list whose rows come from several: there it is shown without being asked for.
+pub const SOURCE_OF_SEVERAL: &Column = &Column {
+    priority: 2,
+    ..SOURCE
+};
+
+/// Do rows of a kind come from more than one source. What skytower itself says, and what is about sources,
+/// is of everywhere.
+pub fn are_of_several_sources<'a>(kind: Kind, rows: impl IntoIterator<Item = &'a Entity>) -> bool {
+    if matches!(kind, Kind::Source | Kind::Request | Kind::Event) {
+        return false;
+    }
+    let mut rows = rows.into_iter();
+    let first = rows.next().map(Entity::source);
+    rows.any(|row| Some(row.source()) != first)
+}
 const KEY: Column = Column::new(
     "key",
     "KEY",

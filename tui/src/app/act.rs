@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use skytower_api_client::action::{ActionOptions, ActionSpec, Danger};
+use skytower_api_client::action::{ActionOptions, ActionSpec, Danger, LOCAL};
 use skytower_api_client::entity::Entity;
 use skytower_api_client::policy::{OthersPolicy, Verdict, may};
 use skytower_api_client::rest::NewRequest;
@@ -92,6 +92,11 @@ impl Model {
     /// The rows that an action of `kind` would be for: the marked ones that are shown, else the one
     /// under the cursor, else the subject of the page.
     pub(crate) fn targets(&self, kind: Kind) -> (Vec<Arc<Entity>>, usize) {
+        if kind == Kind::Source {
+            // No list shows sources; what is done to one is done to the local engine.
+            let engine = crate::start::engine(self.table.rows(kind));
+            return (engine.into_iter().cloned().collect(), 0);
+        }
         if let Some(list) = self.list() {
             let marked: Vec<_> = list
                 .visible_marks()
@@ -112,6 +117,17 @@ impl Model {
     /// What `action` would do to what is marked or under the cursor.
     pub(crate) fn plan(&self, action: &'static ActionSpec, options: ActionOptions) -> Plan {
         let (rows, hidden) = self.targets(action.kind);
+        self.plan_for(action, options, rows, hidden)
+    }
+
+    /// What `action` would do to these rows.
+    pub(crate) fn plan_for(
+        &self,
+        action: &'static ActionSpec,
+        options: ActionOptions,
+        rows: Vec<Arc<Entity>>,
+        hidden: usize,
+    ) -> Plan {
         let mut plan = Plan {
             action,
             options,
@@ -174,6 +190,7 @@ pub(crate) fn why_not_with(
         return None;
     }
     match plan.refused.as_slice() {
+        [] if action.kind == Kind::Source => Some(crate::start::NO_ENGINE.to_owned()),
         [] => Some(format!("there is no {} under the cursor", action.kind)),
         [(row, reason)] => Some(format!("{}: {reason}", row.name())),
         [(_, reason), rest @ ..] => Some(format!("{reason} ({} more)", rest.len())),
@@ -220,6 +237,11 @@ pub(crate) fn command_why_not(model: &Model, command: crate::keys::Command) -> O
             model.size.0,
             super::geometry::WIDE
         )),
+        C::New => starts_why_not(model),
+        C::Demo => starts_why_not(model).or_else(|| {
+            let there = "there is something already: `skytower demo` starts the team beside it";
+            (!is_bare(model)).then(|| there.to_owned())
+        }),
         C::HistoryBack | C::HistoryLast if model.back.is_empty() => {
             Some("there is no page before".to_owned())
         }
@@ -238,6 +260,28 @@ pub(crate) fn command_why_not(model: &Model, command: crate::keys::Command) -> O
         }
         _ => None,
     }
+}
+
+/// Why nothing can be started from a task file here; none when it can.
+fn starts_why_not(model: &Model) -> Option<String> {
+    let launch = crate::start::making().next()?;
+    why_not(model, launch).map(|reason| match reason.as_str() {
+        crate::start::NO_ENGINE => format!("{reason} (SkyPilot's are started with `sky`)"),
+        _ => reason,
+    })
+}
+
+/// Nothing that anybody could have started is there, and all who would know have been asked.
+fn is_bare(model: &Model) -> bool {
+    let kinds = [Kind::Cluster, Kind::Job, Kind::Service];
+    kinds
+        .iter()
+        .all(|kind| model.table.rows(*kind).next().is_none())
+        && super::sources(model).iter().all(|source| {
+            let known =
+                |kind| source.fetched_at.contains_key(kind) || source.notes.contains_key(kind);
+            source.name == LOCAL || kinds.iter().all(known)
+        })
 }
 
 /// Has a kind a log.

@@ -11,6 +11,9 @@ const COLUMNS: u16 = 76;
 /// Rows of the longest picker.
 const PICKER_ROWS: u16 = 18;
 
+/// Rows of the dialog that starts something.
+const START_ROWS: u16 = 20;
+
 /// A box in the middle of the screen, never over the keys' line.
 pub(crate) fn centred((columns, rows): (u16, u16), height: u16) -> Rect {
     let width = COLUMNS.min(columns.saturating_sub(2));
@@ -39,6 +42,11 @@ pub(crate) fn pick_area(size: (u16, u16), picker: &Picker) -> Rect {
 pub(crate) fn pick_window(area: Rect, picker: &Picker) -> (usize, usize) {
     let height = usize::from(inner(area).height.saturating_sub(1));
     ((picker.at + 1).saturating_sub(height), height)
+}
+
+/// The box of the dialog that starts something: the same for all of its steps.
+pub(crate) fn start_area(size: (u16, u16)) -> Rect {
+    centred(size, START_ROWS)
 }
 
 /// Cells for the text of a question.

@@ -4,7 +4,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use skytower_api_client::column::{Column, Context, Value, columns, default_sort, fit, write_text};
+use skytower_api_client::column::{
+    Column, Context, SOURCE_OF_SEVERAL, Value, are_of_several_sources, columns, default_sort, fit,
+    write_text,
+};
 use skytower_api_client::entity::{Entity, Owner};
 use skytower_api_client::query::{Query, QueryError};
 use skytower_api_client::table::Touch;
@@ -103,6 +106,8 @@ pub struct List {
     pub in_scope: usize,
     /// Rows in all.
     pub total: usize,
+    /// Its rows come from more than one source.
+    pub several_sources: bool,
     /// The columns on the screen, with their widths.
     pub shown: Vec<(&'static Column, u16)>,
     /// Columns that had to go.
@@ -138,6 +143,7 @@ impl List {
             top: 0,
             in_scope: 0,
             total: 0,
+            several_sources: false,
             shown: Vec::new(),
             dropped: 0,
             dirty: true,
@@ -219,6 +225,8 @@ impl List {
         self.lines.clear();
         self.in_scope = 0;
         self.total = self.order.units().len();
+        let rows = self.order.units().iter().map(|unit| &*unit.row);
+        self.several_sources = are_of_several_sources(self.kind, rows);
         for unit in self.order.units() {
             if self.parent.is_none() && !scope.holds(&unit.row, context) {
                 continue;
@@ -317,13 +325,14 @@ impl List {
     /// Measures the visible rows and fits the columns into `room` cells.
     pub fn measure(&mut self, height: usize, room: u16, context: &Context) {
         let all = columns(self.kind);
+        let several = self.several_sources;
         self.widest.resize(all.len(), 0);
         self.filled.resize(all.len(), false);
         let mut cell = String::new();
         for line in self.lines.iter().skip(self.top).take(height) {
             let slots = self.widest.iter_mut().zip(&mut self.filled);
             for (column, (widest, filled)) in all.iter().zip(slots) {
-                if !column.is_shown() {
+                if !is_shown(column, several) {
                     continue;
                 }
                 cell.clear();
@@ -342,7 +351,7 @@ impl List {
         let wanted: Vec<(&'static Column, u16)> = all
             .iter()
             .zip(self.widest.iter().zip(&self.filled))
-            .filter(|(column, _)| column.is_shown())
+            .filter(|(column, _)| is_shown(column, several))
             // On the page of one thing its parts need not say whose they are.
             .filter(|(column, _)| {
                 self.parent.is_none()
@@ -355,6 +364,11 @@ impl List {
             .map(|(column, (widest, _))| {
                 // Room for the arrow of the sorted column.
                 let title = width(column.title) as u16 + u16::from(column.id == self.sort.0);
+                let column = if column.id == SOURCE_OF_SEVERAL.id {
+                    SOURCE_OF_SEVERAL
+                } else {
+                    column
+                };
                 (column, (*widest).max(title))
             })
             .collect();
@@ -379,6 +393,10 @@ pub(crate) fn value(line: &Line, column: &Column, context: &Context) -> Value {
         .map_or(Value::Text(Text::default()), |own| {
             (own.value)(&line.row, context)
         })
+}
+
+fn is_shown(column: &Column, several_sources: bool) -> bool {
+    column.is_shown() || several_sources && column.id == SOURCE_OF_SEVERAL.id
 }
 
 fn is_fault(phase: Phase) -> bool {

@@ -4,6 +4,7 @@
 //! outside is returned as [`Effect`]s.
 
 mod act;
+mod batch;
 mod confirm;
 mod dialog;
 mod geometry;
@@ -15,14 +16,16 @@ mod msg;
 mod order;
 mod pick;
 mod reading;
+mod start;
 mod typing;
 mod update;
 
 pub use act::{Plan, why_not};
 pub(crate) use act::{called, command_why_not};
+pub use batch::Batch;
 pub use confirm::{Button, Confirm};
 pub(crate) use dialog::{
-    centred, confirm_area, confirm_buttons, confirm_room, inner, pick_area, pick_window,
+    centred, confirm_area, confirm_buttons, confirm_room, inner, pick_area, pick_window, start_area,
 };
 pub(crate) use geometry::{body, chrome as chrome_rows, fact_rows, flow, headings};
 pub use geometry::{detail_facts, list_area, preview_area, tabs_of};
@@ -34,6 +37,7 @@ pub use model::{Message, Model, Options, Overlay, Page, Severity, Tab};
 pub use msg::{Effect, LogEvent, Mouse, Msg};
 pub use pick::{Choice, Item, Picker};
 pub(crate) use reading::{last_events, text_area, text_room};
+pub use start::{Look, Starting, Step, Way};
 pub use typing::{Completion, Typing};
 pub use update::{settle, update};
 pub(crate) use update::{sort_title, sources};

@@ -10,10 +10,12 @@ use skytower_api_client::rest::Detail;
 use skytower_api_client::wire::Caller;
 use skytower_api_client::{EpochMs, Key, Kind, Table, Text};
 
+use super::batch::Batch;
 use super::confirm::Confirm;
 use super::list::{List, Scope, job_row};
 use super::log::LogView;
 use super::pick::Picker;
+use super::start::Starting;
 use super::typing::Typing;
 use crate::keys;
 use crate::theme::Theme;
@@ -97,6 +99,8 @@ pub enum Overlay {
     Pick(Picker),
     /// Really?
     Confirm(Confirm),
+    /// Start something from a task file.
+    Start(Box<Starting>),
     /// How a request fares, target by target.
     Results {
         /// The request's row.
@@ -160,6 +164,8 @@ pub struct Model {
     pub focus: Option<Key>,
     /// Our own requests whose end is still to be told, with the number of targets.
     pub pending: Vec<Key>,
+    /// Requests that were made together.
+    pub batch: Option<Batch>,
     /// Counts logs and decisions.
     pub serial: u64,
     /// Rows per kind, for the tabs.
@@ -198,6 +204,7 @@ impl Model {
             detail: None,
             focus: None,
             pending: Vec::new(),
+            batch: None,
             serial: 0,
             counts: BTreeMap::new(),
         }

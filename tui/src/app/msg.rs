@@ -6,6 +6,7 @@ use skytower_api_client::rest::{ClientError, Detail, NewRequest};
 use skytower_api_client::{Key, Text};
 
 use crate::keys::Chord;
+use crate::start::Read;
 
 /// What the mouse did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,12 +43,16 @@ pub enum Msg {
     Resize(u16, u16),
     /// From the server.
     Feed(Box<FeedEvent>),
-    /// An action was asked for; this is the answer.
-    Created(Box<Result<Request, ClientError>>),
+    /// An action was asked for, under this idempotency key; this is the answer.
+    Created(String, Box<Result<Request, ClientError>>),
     /// The details of a row.
     Detail(Key, Box<Result<Detail, ClientError>>),
     /// From the log with this number.
     Log(u64, LogEvent),
+    /// The task files of a folder and its folders, or why not.
+    Folder(String, Result<Vec<String>, String>),
+    /// The task file at a path, or why not.
+    Task(String, Box<Result<Read, String>>),
     /// Something was saved or copied, or not.
     Said(Result<Text, Text>),
     /// Time passed.
@@ -89,6 +94,10 @@ pub enum Effect {
     },
     /// Close the log that is open.
     CloseLog,
+    /// Get the task files of a folder.
+    ListFolder(String),
+    /// Read the task file at a path.
+    ReadTask(String),
     /// To the clipboard.
     Copy(String),
     /// To a file in the working folder.

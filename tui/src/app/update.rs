@@ -40,8 +40,16 @@ pub fn update(model: &mut Model, at: EpochMs, msg: Msg) -> Vec<Effect> {
             Vec::new()
         }
         Msg::Feed(event) => feed(model, *event),
-        Msg::Created(answer) => {
-            created(model, *answer);
+        Msg::Created(asked, answer) => {
+            created(model, &asked, *answer);
+            Vec::new()
+        }
+        Msg::Folder(folder, names) => {
+            input::listed(model, &folder, names);
+            Vec::new()
+        }
+        Msg::Task(path, read) => {
+            input::came(model, &path, *read);
             Vec::new()
         }
         Msg::Detail(key, answer) => {
@@ -212,7 +220,14 @@ fn counts(row: &std::sync::Arc<Entity>) -> bool {
     row.phase() != Phase::Gone && row.as_job().is_none_or(|job| job.task_id == 0)
 }
 
-fn created(model: &mut Model, answer: Result<Request, ClientError>) {
+fn created(model: &mut Model, asked: &str, answer: Result<Request, ClientError>) {
+    if let Some(batch) = &mut model.batch {
+        let said = answer.as_ref().map(|request| &request.key);
+        let ours = batch.answered(asked, said.map_err(ToString::to_string));
+        if ours && answer.is_err() {
+            return tell_batch(model);
+        }
+    }
     match answer {
         Ok(request) => {
             if request.results.len() > 1 {
@@ -238,6 +253,17 @@ fn created(model: &mut Model, answer: Result<Request, ClientError>) {
     }
 }
 
+/// Tells how requests that were made together fare.
+fn tell_batch(model: &mut Model) {
+    if let Some(batch) = &model.batch {
+        let (severity, text) = batch.said();
+        if batch.is_over() {
+            model.batch = None;
+        }
+        model.say(severity, text);
+    }
+}
+
 /// Tells how one of our own requests fares.
 fn progress(model: &mut Model, request: &Request) {
     let count = |wanted: fn(Outcome) -> bool| {
@@ -255,7 +281,8 @@ fn progress(model: &mut Model, request: &Request) {
         |action| action.title.to_owned(),
     );
     let target = match request.results.as_slice() {
-        [one] => one.target.to_string(),
+        // Who is asked has a name only.
+        [one] => one.target.trim_start_matches("source/").to_owned(),
         many => human::count(
             many.len(),
             action.map_or("target", |action| input::action_noun(action)),
@@ -267,6 +294,14 @@ fn progress(model: &mut Model, request: &Request) {
         .iter()
         .find(|it| matches!(it.outcome, Outcome::Failed | Outcome::Unknown))
         .and_then(|it| it.message.clone());
+    if let Some(batch) = model.batch.as_mut().filter(|it| it.holds(&request.key)) {
+        if over {
+            let reason = || first_bad.clone().unwrap_or_default().to_string();
+            batch.over(&request.key, (bad > 0).then(reason));
+            model.pending.retain(|key| *key != request.key);
+        }
+        return tell_batch(model);
+    }
     if !over {
         let doing = action.map_or("Working on", |action| action.doing);
         let far = if request.results.len() > 1 {
@@ -279,7 +314,13 @@ fn progress(model: &mut Model, request: &Request) {
     }
     model.pending.retain(|key| *key != request.key);
     if bad == 0 {
-        model.say(Severity::Good, format!("{what}: {target} done"));
+        // What was made is said by who made it.
+        let made = match request.results.as_slice() {
+            [one] if one.upstream.is_some() => one.message.clone(),
+            _ => None,
+        };
+        let said = made.map_or_else(|| format!("{what}: {target} done"), |it| it.to_string());
+        model.say(Severity::Good, said);
     } else {
         let why = first_bad.map_or_else(String::new, |why| format!(": {why}"));
         let tally = if request.results.len() > 1 {

@@ -1,9 +1,15 @@
 //! The command line: one tree, read by the parser, completion, the manual and the documentation.
 
+mod start;
+
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use skytower_api_client::Kind;
+
+pub use start::{
+    Demo, Exec, Jobs, JobsLaunch, Launch, OfJobs, OfServices, ServeUp, ServeUpdate, Services, Start,
+};
 
 /// The control tower for `SkyPilot`: every cluster, job and service of an organisation, live in a
 /// terminal. Without a command it opens the dashboard.
@@ -112,10 +118,11 @@ pub enum Command {
     Status(Narrow),
     /// The clusters.
     Clusters(List),
-    /// The managed jobs.
-    Jobs(List),
-    /// The services.
-    Services(List),
+    /// The managed jobs; `jobs launch` submits one.
+    Jobs(Jobs),
+    /// The services; `serve up` and `serve update` bring one up.
+    #[command(visible_alias = "serve")]
+    Services(Services),
     /// The replicas of services.
     Replicas(List),
     /// The pools of workers.
@@ -146,6 +153,14 @@ pub enum Command {
     Down(Change),
     /// Stop or tear down clusters when they have been idle.
     Autostop(Autostop),
+    /// Launch a cluster from a task file, or take one that is there, and run the task on it.
+    Launch(Launch),
+    /// Run a task on a cluster that is up, without its setup.
+    Exec(Exec),
+    /// Submit the task file of a managed job that has ended again, as a new job.
+    Relaunch(Change),
+    /// A small sample team of real processes on this machine, then the dashboard.
+    Demo(Demo),
     /// The log of a job, cluster job, replica, cluster or request.
     Logs(Logs),
     /// Wait until something is as wanted.
@@ -168,8 +183,14 @@ impl Command {
     pub fn list(&self) -> Option<(Kind, &List)> {
         Some(match self {
             Command::Clusters(list) => (Kind::Cluster, list),
-            Command::Jobs(list) => (Kind::Job, list),
-            Command::Services(list) => (Kind::Service, list),
+            Command::Jobs(Jobs {
+                list,
+                command: None,
+            }) => (Kind::Job, list),
+            Command::Services(Services {
+                list,
+                command: None,
+            }) => (Kind::Service, list),
             Command::Replicas(list) => (Kind::Replica, list),
             Command::Pools(list) => (Kind::Pool, list),
             Command::Workers(list) => (Kind::Worker, list),
@@ -414,6 +435,41 @@ mod tests {
         let cli = Cli::try_parse_from(["skytower", "--view", "jobs", "-e", "http://h:1"]).unwrap();
         assert_eq!(cli.at_view.as_deref(), Some("jobs"));
         assert_eq!(cli.global.endpoint.as_deref(), Some("http://h:1"));
+    }
+
+    #[test]
+    fn jobs_and_services_are_lists_and_groups_of_commands() {
+        let command = |line: &str| {
+            Cli::try_parse_from(line.split(' '))
+                .map(|cli| cli.command.unwrap())
+                .map_err(|error| error.to_string())
+        };
+        for line in ["skytower jobs", "skytower jobs -q me --limit 3"] {
+            let command = command(line).unwrap();
+            assert_eq!(command.list().unwrap().0, Kind::Job, "{line}");
+        }
+        for line in ["skytower services --mine", "skytower serve"] {
+            let command = command(line).unwrap();
+            assert_eq!(command.list().unwrap().0, Kind::Service, "{line}");
+        }
+        for line in [
+            "skytower jobs launch -n a train.yaml --env A=1 --env B -d",
+            "skytower serve up -n hello hello.yaml",
+            "skytower services update hello hello.yaml -y",
+            "skytower -e http://h:1 jobs launch train.yaml",
+            "skytower jobs launch train.yaml -e http://h:1",
+            "skytower launch -c dev -i 10 --down train.yaml",
+            "skytower exec dev -",
+        ] {
+            assert!(command(line).unwrap().list().is_none(), "{line}");
+        }
+        for line in [
+            "skytower jobs --mine launch train.yaml",
+            "skytower jobs launch",
+            "skytower exec train.yaml",
+        ] {
+            assert!(command(line).is_err(), "{line}");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! `logs`: text as it comes, with nothing in it but words and colours.
 
 use futures_util::StreamExt as _;
-use skytower_api_client::Block;
 use skytower_api_client::rest::{Client, LogQuery};
+use skytower_api_client::{Block, Key, Kind};
 
 use super::args::Logs;
 use super::console::{Console, emit};
@@ -22,13 +22,25 @@ pub(super) async fn logs(client: &Client, args: &Logs, console: &Console) -> Res
         tail: args.tail,
         channel: args.controller.then(|| "controller".to_owned()),
     };
-    let stream = client.logs(row.kind(), row.key(), &query).await?;
+    copy(client, row.kind(), row.key(), &query, console).await?;
+    Ok(0)
+}
+
+/// Writes a log to standard output, as far as it goes.
+pub(super) async fn copy(
+    client: &Client,
+    kind: Kind,
+    key: &Key,
+    query: &LogQuery,
+    console: &Console,
+) -> Result<(), Failure> {
+    let stream = client.logs(kind, key, query).await?;
     let mut stream = std::pin::pin!(stream);
     let mut cleaner = Cleaner::new(console.colour);
     while let Some(chunk) = stream.next().await {
         emit(&cleaner.clean(&chunk?))?;
     }
-    Ok(0)
+    Ok(())
 }
 
 /// Cuts a stream of text down to words, line breaks and (where wanted) colours. A sequence that is

@@ -3,12 +3,14 @@
 pub mod api;
 pub mod args;
 pub mod console;
+pub mod demo;
 mod failure;
 pub mod fetch;
 mod lists;
 mod logs;
 pub mod output;
 mod show;
+pub mod start;
 mod targets;
 mod verbs;
 mod wait;
@@ -39,6 +41,7 @@ pub async fn run(command: Command, global: &Global, session: Session) -> Result<
         Command::Cancel(args) => verbs::change(&client, "cancel", args, options, console).await,
         Command::Stop(args) => verbs::change(&client, "stop", args, options, console).await,
         Command::Start(args) => verbs::change(&client, "start", args, options, console).await,
+        Command::Relaunch(args) => verbs::change(&client, "relaunch", args, options, console).await,
         Command::Down(args) => verbs::change(&client, "down", args, options, console).await,
         Command::Autostop(args) => verbs::autostop(&client, args, console).await,
         Command::Logs(args) => logs::logs(&client, args, console).await,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 use skytower_api_client::column::{
-    self, Align, Column, Context, Cut, HIDDEN, Value, columns, write_text,
+    self, Align, Column, Context, Cut, HIDDEN, SOURCE_OF_SEVERAL, Value, are_of_several_sources,
+    columns, write_text,
 };
 use skytower_api_client::{Entity, EpochMs, Kind, target};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
@@ -44,9 +45,18 @@ impl Wanted {
             .map(Wanted::These)
     }
 
-    fn columns(&self, kind: Kind) -> Vec<&'static Column> {
+    fn columns(&self, kind: Kind, several_sources: bool) -> Vec<&'static Column> {
         match self {
-            Wanted::Shown => columns(kind).iter().filter(|it| it.is_shown()).collect(),
+            Wanted::Shown => columns(kind)
+                .iter()
+                .filter_map(|column| {
+                    if several_sources && column.id == SOURCE_OF_SEVERAL.id {
+                        Some(SOURCE_OF_SEVERAL)
+                    } else {
+                        column.is_shown().then_some(column)
+                    }
+                })
+                .collect(),
             Wanted::All => columns(kind)
                 .iter()
                 .filter(|it| it.is_shown() || !matches!(it.id, "phase" | "key"))
@@ -77,7 +87,8 @@ pub fn table(
     console: &Console,
     context: &Context,
 ) -> String {
-    let all = wanted.columns(kind);
+    let several = are_of_several_sources(kind, rows.iter().map(|row| &**row));
+    let all = wanted.columns(kind, several);
     let cells: Vec<Vec<String>> = rows
         .iter()
         .map(|row| {

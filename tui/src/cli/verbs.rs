@@ -1,4 +1,4 @@
-//! `cancel`, `stop`, `start`, `down` and `autostop`.
+//! `cancel`, `stop`, `start`, `down`, `autostop` and `relaunch`.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
@@ -106,11 +106,11 @@ pub(super) async fn change(
             ),
         );
     }
-    Ok(exit_code(&results, args))
+    Ok(exit_code(&results, args.dry_run))
 }
 
 /// A key for one decision of a person: repeated calls make no second request.
-fn uuid() -> String {
+pub(super) fn uuid() -> String {
     use std::hash::{BuildHasher as _, Hasher as _};
     // The standard library's random keys: unguessable is not needed, unique is.
     let random = || {
@@ -175,7 +175,7 @@ async fn meant(client: &Client, verb: &str, args: &Change) -> Result<Vec<Arc<Ent
 
 /// What a query of this verb is about: the kind that people do it to most.
 fn queried_kind(verb: &str) -> Kind {
-    if verb == "cancel" {
+    if matches!(verb, "cancel" | "relaunch") {
         Kind::Job
     } else {
         Kind::Cluster
@@ -216,7 +216,7 @@ fn shown(owner: &skytower_api_client::entity::Owner) -> skytower_api_client::Tex
 }
 
 /// Is a question due: always before harm, and before touching what is not one's own.
-fn asks(spec: &ActionSpec, rows: &[Arc<Entity>], caller: &Caller) -> bool {
+pub(super) fn asks(spec: &ActionSpec, rows: &[Arc<Entity>], caller: &Caller) -> bool {
     spec.danger > Danger::Mild
         || rows
             .iter()
@@ -224,7 +224,11 @@ fn asks(spec: &ActionSpec, rows: &[Arc<Entity>], caller: &Caller) -> bool {
 }
 
 /// Asks once, naming what, whose and how many.
-fn confirmed(spec: &ActionSpec, rows: &[Arc<Entity>], caller: &Caller) -> Result<bool, Failure> {
+pub(super) fn confirmed(
+    spec: &ActionSpec,
+    rows: &[Arc<Entity>],
+    caller: &Caller,
+) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::usage(
             format!(
@@ -234,7 +238,12 @@ fn confirmed(spec: &ActionSpec, rows: &[Arc<Entity>], caller: &Caller) -> Result
             "add -y to do it, or --dry-run to see what would happen",
         ));
     }
-    eprint!("{}? [y/N] ", question(spec, rows, caller));
+    yes(&question(spec, rows, caller))
+}
+
+/// Asks whoever is at the terminal.
+pub(super) fn yes(question: &str) -> Result<bool, Failure> {
+    eprint!("{question}? [y/N] ");
     std::io::stderr().flush()?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
@@ -273,7 +282,7 @@ fn question(spec: &ActionSpec, rows: &[Arc<Entity>], caller: &Caller) -> String 
 }
 
 /// Waits for a request's end. An interrupt ends the waiting, not the request.
-async fn ended(client: &Client, mut request: Request) -> Result<Request, Failure> {
+pub(super) async fn ended(client: &Client, mut request: Request) -> Result<Request, Failure> {
     let open = |request: &Request| {
         !request.phase.is_over()
             && (request.results.is_empty()
@@ -315,6 +324,31 @@ fn outcome_phase(outcome: Outcome) -> (Phase, &'static str) {
     }
 }
 
+/// What became of a target, or would.
+fn outcome(result: &TargetResult, dry_run: bool) -> (Phase, &'static str) {
+    let (phase, word) = outcome_phase(result.outcome);
+    match (dry_run, result.outcome) {
+        (true, Outcome::Failed) => (phase, "would be refused"),
+        (true, _) => (phase, "would be done"),
+        (false, _) => (phase, word),
+    }
+}
+
+/// A result in the source's own sentence, where it has one.
+pub(super) fn spoken(result: &TargetResult, dry_run: bool, console: &Console) -> String {
+    let (phase, word) = outcome(result, dry_run);
+    let good = matches!(result.outcome, Outcome::Done | Outcome::Unchanged);
+    let text = match &result.message {
+        Some(message) if good => message.to_string(),
+        Some(message) => format!("{word}: {message}"),
+        None => word.to_owned(),
+    };
+    format!(
+        "{} {text}\n",
+        console.paint(phase, &phase.glyph().to_string())
+    )
+}
+
 fn print(
     results: &[TargetResult],
     requests: &[Request],
@@ -337,12 +371,7 @@ fn print(
     let width = results.iter().map(|result| result.target.len()).max();
     let mut out = String::new();
     for result in results {
-        let (phase, word) = outcome_phase(result.outcome);
-        let word = match (args.dry_run, result.outcome) {
-            (true, Outcome::Failed) => "would be refused",
-            (true, _) => "would be done",
-            (false, _) => word,
-        };
+        let (phase, word) = outcome(result, args.dry_run);
         let owner = result.owner.as_deref().unwrap_or("-");
         let message = result
             .message
@@ -366,12 +395,13 @@ fn print(
     Ok(emit(&out)?)
 }
 
-fn exit_code(results: &[TargetResult], args: &Change) -> u8 {
+/// Done, failed, or partly done.
+pub(super) fn exit_code(results: &[TargetResult], dry_run: bool) -> u8 {
     let bad = results
         .iter()
         .filter(|result| {
             matches!(result.outcome, Outcome::Failed | Outcome::Unknown)
-                || (result.outcome == Outcome::Cancelled && !args.dry_run)
+                || (result.outcome == Outcome::Cancelled && !dry_run)
         })
         .count();
     match bad {

@@ -41,6 +41,10 @@ pub enum Command {
     Filter,
     /// Every action for what is under the cursor.
     Menu,
+    /// Start something from a task file.
+    New,
+    /// Start the sample team.
+    Demo,
     /// To the page before.
     HistoryBack,
     /// Forward again.
@@ -243,6 +247,8 @@ pub const BINDINGS: &[Binding] = &[
     bind(&["ctrl-s"], TEXTS, Command::Save, Some("save"), Group::See, "Saves the whole text to a file in the working folder."),
     bind(&["c"], TEXTS, Command::CopyText, Some("copy"), Group::See, "Copies the lines on the screen to the clipboard."),
     bind(&["x"], ROWS, Command::Menu, Some("menu"), Group::Act, "Shows every action for this row, and why one is not possible."),
+    bind(&["n"], ROWS, Command::New, Some("new"), Group::Act, "Starts a task from a file: a cluster, a managed job, a service, or on what is there."),
+    bind(&["d"], LIST, Command::Demo, Some("demo"), Group::Act, "Starts a small sample team of real processes, where nothing is there yet."),
     bind(&["space"], LIST, Command::Mark, Some("mark"), Group::Select, "Marks the row (or takes the mark away) and goes on to the next."),
     bind(&["v", "ctrl-space"], LIST, Command::MarkRange, None, Group::Select, "Marks everything from the nearest mark to here."),
     bind(&["*"], LIST, Command::MarkAll, None, Group::Select, "Marks every row that is shown."),
@@ -319,6 +325,18 @@ pub fn meaning(chord: Chord, context: Context, kind: Option<Kind>) -> Option<Mea
         .map(Meaning::Action)
 }
 
+/// The key of an action, in the table's notation: its own, or that of the command which starts from files.
+pub fn of_action(action: &ActionSpec) -> &'static str {
+    if action.key.is_empty() && crate::start::needs_file(action) {
+        let new = BINDINGS.iter().find(|it| it.command == Command::New);
+        return new
+            .and_then(|it| it.keys.first())
+            .copied()
+            .unwrap_or_default();
+    }
+    action.key
+}
+
 /// The bindings of a context.
 pub fn bindings(context: Context) -> impl Iterator<Item = &'static Binding> {
     BINDINGS
@@ -352,7 +370,7 @@ mod tests {
                 }
             }
             if ROWS.contains(context) {
-                for action in ACTIONS {
+                for action in ACTIONS.iter().filter(|action| !action.key.is_empty()) {
                     let chord = action.key.parse::<Chord>().unwrap().to_string();
                     assert!(
                         !seen.contains_key(&chord),
@@ -372,6 +390,9 @@ mod tests {
         }
         for action in ACTIONS {
             assert!(action.doc.ends_with('.'), "{}", action.id);
+            if action.key.is_empty() {
+                continue;
+            }
             let chord = action.key.parse().unwrap();
             let meaning = meaning(chord, Context::List, Some(action.kind));
             assert_eq!(meaning, Some(Meaning::Action(action)));

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use skytower_api_client::action::Start;
 use skytower_api_client::feed::FeedHandle;
 use skytower_api_client::rest::{Client, LogQuery};
 use skytower_api_client::{Text, human};
@@ -11,6 +12,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::AbortHandle;
 
 use crate::app::{Effect, LogEvent, Msg};
+use crate::start;
 
 /// How often an action whose answer got lost is asked for again, under the same key.
 const TRIES: u32 = 3;
@@ -58,7 +60,8 @@ impl Executor {
                         }
                     };
                     // Nobody is left to be told when the dashboard ended meanwhile.
-                    let _ = replies.send(Msg::Created(Box::new(answer))).await;
+                    let message = Msg::Created(idempotency_key, Box::new(answer));
+                    let _ = replies.send(message).await;
                 });
             }
             Effect::LoadDetail(key) => {
@@ -105,6 +108,23 @@ impl Executor {
                 self.log = Some(task.abort_handle());
             }
             Effect::CloseLog => self.close_log(),
+            Effect::ListFolder(folder) => {
+                tokio::task::spawn_blocking(move || {
+                    let names = start::folder(&folder);
+                    let _ = replies.blocking_send(Msg::Folder(folder, names));
+                });
+            }
+            Effect::ReadTask(path) => {
+                tokio::task::spawn_blocking(move || {
+                    // Standard input is the keyboard here.
+                    let read = if path == start::STDIN {
+                        Err("standard input is read by the commands only".to_owned())
+                    } else {
+                        start::read(&path, Start::default())
+                    };
+                    let _ = replies.blocking_send(Msg::Task(path, Box::new(read)));
+                });
+            }
             Effect::Save { name, text } => {
                 tokio::spawn(async move {
                     let answer = save(&name, &text).await;

@@ -7,8 +7,8 @@ use skytower_api_client::{Kind, human};
 
 use super::pen::Pen;
 use crate::app::{
-    Model, Overlay, Page, Scope, Severity, Tab, chrome_rows, headings, screen_title, sort_title,
-    sources, why_not,
+    Model, Overlay, Page, Scope, Severity, Step, Tab, chrome_rows, headings, screen_title,
+    sort_title, sources, why_not,
 };
 use crate::keys::{self, Command, bindings};
 use crate::text::{cut, width};
@@ -485,6 +485,28 @@ fn hints(model: &Model, pen: &mut Pen<'_>, y: u16) {
                 hints.push((key.into(), what.into()));
             }
         }
+        (Some(Overlay::Start(starting)), _) => {
+            let looks = matches!(starting.step, Step::Look(_));
+            let wrong = !starting.mistakes().is_empty();
+            let keys = if looks {
+                [
+                    ("Enter", if wrong { "read again" } else { "start" }),
+                    ("Up Down", "as what"),
+                    ("PgDn", "scroll"),
+                    ("Esc", "back"),
+                ]
+            } else {
+                [
+                    ("Enter", "look"),
+                    ("Tab", "complete"),
+                    ("Up Down", "as what"),
+                    ("Esc", "close"),
+                ]
+            };
+            for (key, what) in keys {
+                hints.push((key.into(), what.into()));
+            }
+        }
         (Some(_), _) => {
             hints.push(("Up Down".into(), "scroll".into()));
             hints.push(("Esc".into(), "close".into()));
@@ -534,7 +556,7 @@ fn hints(model: &Model, pen: &mut Pen<'_>, y: u16) {
             hints.extend(bound.by_ref().take(2));
             if matches!(context, keys::Context::List | keys::Context::Detail) {
                 for kind in crate::app::action_kinds(model) {
-                    for action in actions_of(kind) {
+                    for action in actions_of(kind).filter(|action| !action.key.is_empty()) {
                         let key = keys::short(action.key, ascii);
                         if why_not(model, action).is_none()
                             && !hints.iter().any(|(other, _)| *other == key)

@@ -1,11 +1,13 @@
-//! Why a list is empty: five different texts, each with what to do.
+//! Why a list is empty: different texts, each with what to do.
 
 use ratatui::layout::Rect;
+use skytower_api_client::action::LOCAL;
 use skytower_api_client::feed::Link;
 use skytower_api_client::{Kind, human};
 
 use super::pen::Pen;
-use crate::app::{List, Model, Scope, screen_title, sources};
+use crate::app::{List, Model, Scope, command_why_not, screen_title, sources};
+use crate::keys::Command;
 use crate::text::{width, wrap};
 use crate::theme::Tone;
 
@@ -20,7 +22,13 @@ pub(super) fn draw(model: &Model, list: &List, area: Rect, pen: &mut Pen<'_>) {
         .unwrap_or(0);
     let x = area.x + area.width.saturating_sub(block as u16) / 2;
     for (text, tone) in lines {
-        for piece in wrap(&text, room) {
+        let indent = text.len() - text.trim_start().len();
+        let pieces = if width(&text) <= room {
+            vec![text]
+        } else {
+            wrap(&text, room.saturating_sub(indent))
+        };
+        for piece in pieces {
             if y >= area.bottom() {
                 return;
             }
@@ -103,6 +111,12 @@ fn words(model: &Model, list: &List) -> Vec<(String, Tone)> {
     let all = sources(model);
     if all.is_empty() {
         return first_run(theme.pick("◆", "#"));
+    }
+    let starts = command_why_not(model, Command::New).is_none();
+    let is_of_work = matches!(list.kind, Kind::Cluster | Kind::Job | Kind::Service);
+    if is_of_work && list.parent.is_none() && command_why_not(model, Command::Demo).is_none() {
+        let alone = all.iter().all(|source| source.name == LOCAL);
+        return nothing_yet(theme.pick("◆", "#"), alone);
     }
     if list.total > 0 {
         let mut lines = vec![
@@ -200,26 +214,60 @@ fn words(model: &Model, list: &List) -> Vec<(String, Tone)> {
         Kind::Pool => "sky jobs pool apply -p pool pool.yaml   makes one",
         _ => "",
     };
-    vec![
+    let mut lines = vec![
         line(format!("There are no {plural}"), Tone::Title),
         gap(),
         line(how.to_owned(), Tone::Dim),
+    ];
+    if starts && is_of_work {
+        let key = "n                                starts one here, from its file";
+        lines.push(line(key.to_owned(), Tone::Dim));
+    }
+    lines
+}
+
+/// The local engine is there, and nobody has started anything.
+fn nothing_yet(mark: &str, alone: bool) -> Vec<(String, Tone)> {
+    let plain = |text: &str| (text.to_owned(), Tone::Plain);
+    let mut lines = vec![
+        (format!("{mark} Nothing runs here yet"), Tone::Title),
+        plain(""),
+        plain("d    starts a small sample team: real processes on this machine,"),
+        plain("     which `skytower demo --stop` ends without a trace"),
+        plain("n    starts a task of your own from its file"),
+        plain(""),
+    ];
+    if alone {
+        lines.extend(connecting());
+    }
+    lines.push(leaving());
+    lines
+}
+
+/// How to connect to a SkyPilot.
+fn connecting() -> Vec<(String, Tone)> {
+    [
+        "Connect to your SkyPilot API server:",
+        "  skytower api login -e http://HOST:46580",
+        "or for this shell only:",
+        "  export SKYPILOT_API_SERVER_ENDPOINT=http://HOST:46580",
+        "",
     ]
+    .map(|text| (text.to_owned(), Tone::Plain))
+    .to_vec()
+}
+
+fn leaving() -> (String, Tone) {
+    let text = "q leaves; skytower api info says what is configured now";
+    (text.to_owned(), Tone::Dim)
 }
 
 fn first_run(mark: &str) -> Vec<(String, Tone)> {
-    let plain = |text: &str| (text.to_owned(), Tone::Plain);
-    vec![
+    let mut lines = vec![
         (format!("{mark} skytower watches nothing yet"), Tone::Title),
-        plain(""),
-        plain("Connect to your SkyPilot API server:"),
-        plain("  skytower api login -e http://HOST:46580"),
-        plain("or for this shell only:"),
-        plain("  export SKYPILOT_API_SERVER_ENDPOINT=http://HOST:46580"),
-        plain(""),
-        (
-            "q leaves; skytower api info says what is configured now".to_owned(),
-            Tone::Dim,
-        ),
-    ]
+        (String::new(), Tone::Plain),
+    ];
+    lines.extend(connecting());
+    lines.push(leaving());
+    lines
 }

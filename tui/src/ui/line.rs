@@ -63,7 +63,7 @@ pub(super) fn suggestions(model: &Model, cursor: Option<Position>, pen: &mut Pen
     popup(completion, cursor, pen);
 }
 
-fn popup(completion: &Completion, cursor: Position, pen: &mut Pen<'_>) {
+pub(super) fn popup(completion: &Completion, cursor: Position, pen: &mut Pen<'_>) {
     let found = &completion.found;
     let words = found.iter().map(|it| width(&it.text)).max().unwrap_or(0);
     let notes = found.iter().map(|it| width(&it.note)).max().unwrap_or(0);

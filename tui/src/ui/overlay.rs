@@ -19,6 +19,7 @@ pub(super) fn draw(model: &Model, pen: &mut Pen<'_>) -> Option<Position> {
     match model.overlays.last()? {
         Overlay::Help { typed, top } => Some(help(model, typed, *top, pen)),
         Overlay::Pick(picker) => Some(pick(picker, pen)),
+        Overlay::Start(starting) => super::start::draw(starting, pen),
         Overlay::Confirm(confirm) => confirm_box(confirm, pen),
         Overlay::Results { key, top } => {
             let row = model.table.get(key)?.clone();
@@ -240,7 +241,7 @@ fn help(model: &Model, typed: &str, top: usize, pen: &mut Pen<'_>) -> Position {
             for kind in action_kinds(model) {
                 for action in ACTIONS.iter().filter(|action| action.kind == kind) {
                     entries.push(Entry {
-                        keys: keys::short(action.key, ascii),
+                        keys: keys::short(keys::of_action(action), ascii),
                         text: format!("{}: {}", action.title, action.doc),
                         off: why_not(model, action),
                     });

@@ -110,6 +110,20 @@ impl Desk {
         command
     }
 
+    /// The program with these words, to be started on a terminal.
+    pub fn at_terminal(&self, words: &[&str]) -> portable_pty::CommandBuilder {
+        let command = self.command(words);
+        let mut on_terminal = portable_pty::CommandBuilder::new(command.get_program());
+        on_terminal.args(command.get_args());
+        on_terminal.cwd(self.path());
+        on_terminal.env_clear();
+        for (name, value) in command.get_envs() {
+            on_terminal.env(name, value.unwrap_or_default());
+        }
+        on_terminal.env("TERM", "xterm-256color");
+        on_terminal
+    }
+
     /// Runs the program to its end, without a terminal.
     pub async fn run(&self, words: &[&str]) -> Ran {
         self.run_with(words, b"").await

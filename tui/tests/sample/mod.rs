@@ -8,11 +8,14 @@ use std::sync::Arc;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use skytower::app::{LogEvent, Model, Msg, Options, settle, update};
+use skytower::start::Read;
 use skytower::theme::Theme;
 use skytower::ui;
+use skytower_api_client::action::Start;
 use skytower_api_client::entity::*;
 use skytower_api_client::feed::{FeedEvent, Link};
 use skytower_api_client::phase::phase_of;
+use skytower_api_client::task::{Resources, Task, TaskFile};
 use skytower_api_client::wire::{Caller, Hello, Role, ServerMessage};
 use skytower_api_client::{EpochMs, Key, Kind};
 
@@ -265,6 +268,124 @@ pub fn rows() -> Vec<Arc<Entity>> {
         .into(),
     );
     rows
+}
+
+/// The local engine, with nothing on it.
+pub fn engine() -> Arc<Entity> {
+    Source {
+        key: Key::new("local", Kind::Source, "local"),
+        source: "local".into(),
+        name: "local".into(),
+        status: "healthy".into(),
+        phase: phase_of(Kind::Source, "healthy"),
+        flavour: "local".into(),
+        fetched_at: Kind::ALL.iter().map(|kind| (*kind, NOW)).collect(),
+        ..Source::default()
+    }
+    .into()
+}
+
+/// The local engine, and what runs on it.
+pub fn local() -> Vec<Arc<Entity>> {
+    let here = |kind, id: &str| (Key::new("local", kind, id), "local".into());
+    let mut rows = vec![engine()];
+    for (name, who, status) in [("dev", "alice", "UP"), ("etl", "bob", "STOPPED")] {
+        let (key, source) = here(Kind::Cluster, name);
+        rows.push(
+            Cluster {
+                key,
+                source,
+                name: name.into(),
+                owner: owner(who),
+                workspace: Some("default".into()),
+                status: status.into(),
+                phase: phase_of(Kind::Cluster, status),
+                infra: Some("Local (this machine)".into()),
+                nodes: 1,
+                launched_at: ago(600),
+                ..Cluster::default()
+            }
+            .into(),
+        );
+    }
+    for (id, name, who, status) in [
+        (7, "tokenize", "alice", "RUNNING"),
+        (6, "flaky", "alice", "FAILED"),
+        (5, "sweep", "bob", "SUCCEEDED"),
+    ] {
+        let (key, source) = here(Kind::Job, &format!("{id}/0"));
+        rows.push(
+            Job {
+                key,
+                source,
+                name: name.into(),
+                job_name: name.into(),
+                owner: owner(who),
+                workspace: Some("default".into()),
+                status: status.into(),
+                phase: phase_of(Kind::Job, status),
+                job_id: id,
+                submitted_at: ago(60 * id),
+                infra: Some("Local (this machine)".into()),
+                ..Job::default()
+            }
+            .into(),
+        );
+    }
+    let (key, source) = here(Kind::Service, "hello");
+    rows.push(
+        Service {
+            key,
+            source,
+            name: "hello".into(),
+            owner: owner("alice"),
+            workspace: Some("default".into()),
+            status: "READY".into(),
+            phase: phase_of(Kind::Service, "READY"),
+            version: Some(1),
+            ready_since: ago(300),
+            endpoint: Some("http://127.0.0.1:30001".into()),
+            replicas_ready: 2,
+            replicas_total: 2,
+            replicas_target: Some(2),
+            ..Service::default()
+        }
+        .into(),
+    );
+    rows
+}
+
+/// A task file that was read, with tasks of these names.
+pub fn task_file(names: &[&str]) -> Read {
+    let task = |name: &&str| Task {
+        name: Some((*name).into()),
+        num_nodes: 2,
+        resources: Resources {
+            cpus: Some(2.0),
+            memory_gb: Some(4.0),
+            ..Resources::default()
+        },
+        envs: [("EPOCHS".to_owned(), "3".to_owned())].into(),
+        secrets: [("WANDB_API_KEY".to_owned(), "hunter2".to_owned())].into(),
+        workdir: Some("/home/alice/llm".to_owned()),
+        setup: Some("pip install -r requirements.txt".to_owned()),
+        run: Some(
+            "python prepare.py\npython train.py --epochs $EPOCHS\n\necho done\nls -la\n".to_owned(),
+        ),
+        ..Task::default()
+    };
+    Read {
+        start: Start {
+            file: "jobs/train.yaml".into(),
+            yaml: "name: train".to_owned(),
+            folder: "/home/alice/llm".to_owned(),
+            ..Start::default()
+        },
+        task: Ok(TaskFile {
+            name: names.first().map(|name| (*name).into()),
+            tasks: names.iter().map(task).collect(),
+        }),
+    }
 }
 
 /// A dashboard with nothing in it yet.

@@ -1,14 +1,16 @@
 //! Beginning an action: it is done, asked about first, or said why not.
 
 use skytower_api_client::action::{ActionOptions, ActionSpec};
+use skytower_api_client::rest::NewRequest;
 use skytower_api_client::{Kind, human};
 
 use super::Effects;
-use super::picks;
+use super::{picks, starting};
 use crate::app::act::{Plan, called, why_not};
 use crate::app::confirm::Confirm;
 use crate::app::model::{Model, Overlay, Severity};
 use crate::app::msg::Effect;
+use crate::start::needs_file;
 
 /// Begins an action: does it, asks first, or says why not.
 pub(super) fn start(
@@ -23,10 +25,14 @@ pub(super) fn start(
         );
         return Vec::new();
     }
-    if action.id == "cluster.autostop" && options.is_none() {
+    let asks = action.id == "cluster.autostop" || needs_file(action);
+    if asks && options.is_none() {
         if let Some(reason) = why_not(model, action) {
             model.say(Severity::Bad, reason);
             return Vec::new();
+        }
+        if needs_file(action) {
+            return starting::open(model, Some(action));
         }
         model.overlays.push(Overlay::Pick(picks::idling(model)));
         return Vec::new();
@@ -40,6 +46,11 @@ pub(super) fn start(
         );
         return Vec::new();
     }
+    begin(model, plan)
+}
+
+/// Does what is harmless, and asks about the rest.
+pub(super) fn begin(model: &mut Model, plan: Plan) -> Effects {
     if plan.is_harmless() {
         return submit(model, &plan, false);
     }
@@ -56,8 +67,6 @@ pub(super) fn submit(model: &mut Model, plan: &Plan, only_mine: bool) -> Effects
         return Vec::new();
     }
     let request = plan.request(model, only_mine);
-    model.serial += 1;
-    let idempotency_key = format!("{}-{}", model.options.run, model.serial);
     let what = match plan.targets(only_mine).as_slice() {
         [row] => called(row),
         rows => human::count(rows.len(), action_noun(plan.action)),
@@ -71,10 +80,16 @@ pub(super) fn submit(model: &mut Model, plan: &Plan, only_mine: bool) -> Effects
             list.marks.remove(key);
         }
     }
-    vec![Effect::Create {
+    vec![ask_for(model, request)]
+}
+
+/// A decision, under a key of its own.
+pub(super) fn ask_for(model: &mut Model, request: NewRequest) -> Effect {
+    model.serial += 1;
+    Effect::Create {
         request,
-        idempotency_key,
-    }]
+        idempotency_key: format!("{}-{}", model.options.run, model.serial),
+    }
 }
 
 /// The noun for counting what an action is for.

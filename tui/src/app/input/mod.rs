@@ -8,6 +8,7 @@ mod overlay;
 mod picks;
 mod reading;
 mod rows;
+mod starting;
 mod typing;
 
 use skytower_api_client::Text;
@@ -18,6 +19,7 @@ use crate::keys::{self, Chord, Code, Command, Meaning};
 
 pub(crate) use acting::action_noun;
 pub(crate) use mouse::mouse;
+pub(crate) use starting::{came, listed};
 
 type Effects = Vec<Effect>;
 
@@ -58,7 +60,7 @@ pub(crate) fn paste(model: &mut Model, text: &str) -> Effects {
     let takes = model.typing.is_some()
         || matches!(
             model.overlays.last(),
-            Some(Overlay::Pick(_) | Overlay::Help { .. })
+            Some(Overlay::Pick(_) | Overlay::Help { .. } | Overlay::Start(_))
         );
     if takes {
         for c in Text::new(text).chars().take(400) {

@@ -31,6 +31,10 @@ pub(crate) fn mouse(model: &mut Model, mouse: Mouse) -> Effects {
                         let code = if down { Code::Down } else { Code::Up };
                         picker.key(Chord::plain(code));
                     }
+                    Overlay::Start(starting) => {
+                        let code = if down { Code::PageDown } else { Code::PageUp };
+                        starting.key(Chord::plain(code));
+                    }
                     Overlay::Confirm(confirm) => {
                         confirm.top = if down {
                             confirm.top + 1

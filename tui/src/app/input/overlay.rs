@@ -8,6 +8,7 @@ use super::command::run;
 use super::navigation::visit;
 use super::picks::{AUTOSTOP, autostop_items};
 use super::rows::set_scope;
+use super::starting;
 use crate::app::confirm::Answer;
 use crate::app::dialog::{
     centred, confirm_area, confirm_buttons, confirm_room, pick_area, pick_window,
@@ -60,6 +61,7 @@ pub(super) fn key(model: &mut Model, chord: Chord) -> Effects {
             }
             Vec::new()
         }
+        Overlay::Start(_) => starting::key(model, chord),
         Overlay::Confirm(confirm) => {
             let answer = confirm.key(chord);
             answered(model, answer)
@@ -105,7 +107,7 @@ pub(super) fn click(model: &mut Model, at: Position) -> Effects {
         return Vec::new();
     };
     match overlay {
-        Overlay::Help { .. } => Vec::new(),
+        Overlay::Help { .. } | Overlay::Start(_) => Vec::new(),
         Overlay::Results { key, .. } => {
             let rows = model.table.get(key).and_then(|row| row.as_request());
             let rows = rows.map_or(0, |request| request.results.len() as u16);

@@ -91,7 +91,7 @@ pub(super) fn menu(model: &Model) -> Picker {
             items.push(Item {
                 label: action.title.to_owned(),
                 note: action.doc.to_owned(),
-                key: keys::short(action.key, ascii),
+                key: keys::short(keys::of_action(action), ascii),
                 off: why_not(model, action),
                 choice: Choice::Act(action, None),
             });
@@ -221,12 +221,19 @@ pub(super) fn command_line(model: &Model) -> Picker {
             items.push(Item {
                 label: action.verb.to_owned(),
                 note: action.doc.to_owned(),
-                key: keys::short(action.key, ascii),
+                key: keys::short(keys::of_action(action), ascii),
                 off: why_not(model, action),
                 choice: Choice::Act(action, None),
             });
         }
     }
+    items.extend(crate::start::making().map(|action| Item {
+        label: action.verb.to_owned(),
+        note: action.doc.to_owned(),
+        key: keys::short(keys::of_action(action), ascii),
+        off: why_not(model, action),
+        choice: Choice::Act(action, None),
+    }));
     items.push(scope_item("mine", Scope::Mine));
     items.push(scope_item(
         "workspace",
@@ -237,6 +244,7 @@ pub(super) fn command_line(model: &Model) -> Picker {
         ("owner", Command::PickOwner),
         ("logs", Command::Logs),
         ("yaml", Command::Yaml),
+        ("demo", Command::Demo),
         ("refresh", Command::Refresh),
         ("help", Command::Help),
         ("quit", Command::Quit),
