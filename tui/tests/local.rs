@@ -96,7 +96,7 @@ fn request(id: usize, world: &World) -> Value {
             "local/job/8/0".to_owned(),
         ),
         "source.clear" => (
-            "ended 4 clusters, 6 jobs, 1 service".to_owned(),
+            "4 clusters, 6 managed jobs and 1 service".to_owned(),
             String::new(),
         ),
         other => (format!("{other} done"), String::new()),
@@ -411,6 +411,15 @@ async fn what_is_started_is_sent_as_it_was_given() {
     }
     assert_eq!(engine.one()["dry_run"], true);
 
+    // Beside a SkyPilot the name says where.
+    let beside = row("source", "prod", "prod", "stopped", "stopped");
+    engine.with(|world| world.sources.push(beside));
+    let ran = run(&["jobs", "launch", "train.yaml"]).await;
+    let said = "skytower logs local:job/7 -f";
+    assert!(ran.ended(0).err.contains(said), "{ran:#?}");
+    engine.with(|world| world.sources.truncate(1));
+    engine.one();
+
     for (words, code, about) in [
         (
             &["exec", "dve", "train.yaml"][..],
@@ -511,7 +520,10 @@ async fn the_sample_team_comes_once_and_goes_whole() {
     );
     assert_eq!(engine.one()["options"]["start"]["name"], "flaky");
     let ran = desk.run(&["demo", "--stop"]).await;
-    assert_eq!(ran.ended(0).out, "✓ ended 4 clusters, 6 jobs, 1 service\n");
+    assert_eq!(
+        ran.ended(0).out,
+        "✓ the sample team has ended: 4 clusters, 6 managed jobs and 1 service\n"
+    );
     let asked = engine.one();
     assert_eq!(asked["action"], "source.clear");
     assert_eq!(asked["options"], json!({"label": "demo"}));

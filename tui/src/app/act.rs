@@ -190,7 +190,7 @@ pub(crate) fn why_not_with(
         return None;
     }
     match plan.refused.as_slice() {
-        [] if action.kind == Kind::Source => Some(crate::start::NO_ENGINE.to_owned()),
+        [] if action.kind == Kind::Source => Some(crate::start::NO_ENGINE_SHORT.to_owned()),
         [] => Some(format!("there is no {} under the cursor", action.kind)),
         [(row, reason)] => Some(format!("{}: {reason}", row.name())),
         [(_, reason), rest @ ..] => Some(format!("{reason} ({} more)", rest.len())),
@@ -265,10 +265,7 @@ pub(crate) fn command_why_not(model: &Model, command: crate::keys::Command) -> O
 /// Why nothing can be started from a task file here; none when it can.
 fn starts_why_not(model: &Model) -> Option<String> {
     let launch = crate::start::making().next()?;
-    why_not(model, launch).map(|reason| match reason.as_str() {
-        crate::start::NO_ENGINE => format!("{reason} (SkyPilot's are started with `sky`)"),
-        _ => reason,
-    })
+    why_not(model, launch)
 }
 
 /// Nothing that anybody could have started is there, and all who would know have been asked.

@@ -157,10 +157,8 @@ async fn stop(client: &Client, engine: &Key, console: &Console) -> Result<(), Fa
         .results
         .iter()
         .find_map(|result| result.message.clone());
-    let said = said.map_or_else(
-        || "the sample team has ended".to_owned(),
-        |text| text.to_string(),
-    );
+    // What there was of it.
+    let said = said.map_or_else(String::new, |what| format!(": {what}"));
     let glyph = console.paint(skytower_api_client::Phase::Succeeded, "✓");
-    Ok(emit(&format!("{glyph} {said}\n"))?)
+    Ok(emit(&format!("{glyph} the sample team has ended{said}\n"))?)
 }

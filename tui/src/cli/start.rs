@@ -415,9 +415,15 @@ async fn after(
     follow: bool,
     console: &Console,
 ) -> Result<u8, Failure> {
-    let (Some(kind), name) = (made.kind(), target_of(made)) else {
+    let Some(kind) = made.kind() else {
         return Ok(0);
     };
+    let mut name = target_of(made);
+    // Where there are several sources, another one may have a job of that number.
+    let sources = fetch::rows(client, Kind::Source, None, None, None).await?;
+    if sources.len() > 1 {
+        name = format!("{}:{name}", made.source());
+    }
     let has_log = matches!(kind, Kind::Job | Kind::ClusterJob);
     if !follow || !has_log {
         let how = match kind {

@@ -26,6 +26,9 @@ const FROM_A_FILE: [&str; 5] = [
 
 /// Why nothing can be started where there is no local engine.
 pub const NO_ENGINE: &str = "this server has no local engine, and nothing else starts tasks";
+/// The same in the one line that the dashboard has for it.
+pub const NO_ENGINE_SHORT: &str =
+    "there is no local engine here; tasks for SkyPilot are started with `sky`";
 /// What to do about that.
 pub const NO_ENGINE_HINT: &str = "tasks for SkyPilot are started with `sky`; a server of your own on this machine \
                                   has the engine, a team's server with `skytower-server --engine local`";
