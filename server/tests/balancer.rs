@@ -87,6 +87,8 @@ struct Seen {
     /// What waits at the gate goes on when it is open.
     gate: watch::Sender<bool>,
     received: AtomicU64,
+    /// Connections that are open.
+    connections: AtomicU64,
 }
 
 impl Seen {
@@ -113,6 +115,7 @@ impl Replica {
             requests: AtomicU64::new(0),
             gate: watch::Sender::new(false),
             received: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
         });
         let router = Router::new()
             .route("/gate", any(gate))
@@ -129,6 +132,7 @@ impl Replica {
             .fallback(name)
             .layer(axum::middleware::from_fn_with_state(seen.clone(), count))
             .with_state(seen.clone());
+        let open = seen.clone();
         let accepting = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
@@ -137,11 +141,15 @@ impl Replica {
                     .set_linger(Some(Duration::ZERO))
                     .unwrap();
                 let service = TowerToHyperService::new(router.clone());
-                connections.spawn(
-                    hyper::server::conn::http1::Builder::new()
+                let open = open.clone();
+                connections.spawn(async move {
+                    open.connections.fetch_add(1, Ordering::SeqCst);
+                    let _ = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service)
-                        .with_upgrades(),
-                );
+                        .with_upgrades()
+                        .await;
+                    open.connections.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
         Self {
@@ -154,6 +162,13 @@ impl Replica {
 
     fn requests(&self) -> u64 {
         self.seen.requests.load(Ordering::SeqCst)
+    }
+
+    async fn has_connections(&self, count: u64) {
+        until(&format!("{count} connections"), || {
+            (self.seen.connections.load(Ordering::SeqCst) == count).then_some(())
+        })
+        .await;
     }
 
     async fn has_seen(&self, requests: u64) {
@@ -693,8 +708,12 @@ async fn a_replica_that_was_taken_out_finishes_what_it_has() {
     assert_eq!(balancer.get("/").await.0, 200);
     let waiting = balancer.later("/gate");
     a.has_seen(2).await;
+    // Leaves a connection for the next.
+    assert_eq!(balancer.get("/").await.0, 200);
     let standing = balancer.replicas(&[&b]).await;
     assert_eq!(standing.in_flight_of("a"), 1);
+    // The one that is under way; none is kept for later.
+    a.has_connections(1).await;
     for _ in 0..5 {
         assert_eq!(balancer.get("/").await, (200, "replica b".to_owned()));
     }
@@ -704,9 +723,52 @@ async fn a_replica_that_was_taken_out_finishes_what_it_has() {
     balancer
         .standing_with("it is drained", |s| !s.in_flight.contains_key("a"))
         .await;
-    assert_eq!(a.requests(), 2);
+    assert_eq!(a.requests(), 3);
+    a.has_connections(0).await;
     let log = balancer.log();
     assert!(log.contains("gets no more requests (1 under way)"), "{log}");
+}
+
+#[tokio::test]
+async fn a_replica_that_fails_is_passed_over_for_a_while() {
+    let hits = Arc::new(AtomicU64::new(0));
+    let listener = TcpListener::bind(free_address()).await.unwrap();
+    let failing = Backend {
+        id: "a".to_owned(),
+        address: listener.local_addr().unwrap(),
+    };
+    let counted = hits.clone();
+    tokio::spawn(async move {
+        while listener.accept().await.is_ok() {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let b = Replica::start("b").await;
+    let mut balancer = Balancer::start(LoadBalancing::RoundRobin, &[]).await;
+    let began = std::time::Instant::now();
+    balancer.set(vec![failing, backend(&b)]).await;
+    for _ in 0..40 {
+        assert_eq!(balancer.get("/").await, (200, "replica b".to_owned()));
+    }
+    // It is tried again every two seconds at most; without that it would be every other time.
+    let most = 1 + began.elapsed().as_secs() / 2;
+    let hits = hits.load(Ordering::SeqCst);
+    assert!((1..=most).contains(&hits), "{hits} of {most}");
+    assert_eq!(balancer.standing().unwrap().failures, 0);
+}
+
+#[tokio::test]
+async fn connections_are_kept_for_the_next_but_not_for_what_may_not_be_repeated() {
+    let a = Replica::start("a").await;
+    let balancer = Balancer::start(LoadBalancing::LeastLoad, &[&a]).await;
+    for _ in 0..5 {
+        assert_eq!(balancer.get("/").await.0, 200);
+        let post = balancer.client.post(balancer.url("/headers")).body("x");
+        let (_, headers) = answered(post).await;
+        assert!(headers.contains("connection: close\n"), "{headers}");
+    }
+    // And the last one not for long.
+    a.has_connections(0).await;
 }
 
 #[tokio::test]

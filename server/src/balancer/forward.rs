@@ -247,13 +247,7 @@ impl Errand {
         board: &Rc<Board>,
     ) -> Result<Response<Answer>, Failed> {
         let member = lease.member().clone();
-        // A replica may close a kept connection at the moment it is used again, and then nobody knows
-        // whether the request was read: only one that can be repeated takes one.
-        let kept = if self.repeatable && self.client_side.is_none() {
-            member.reuse()
-        } else {
-            None
-        };
+        let kept = if self.shares() { member.reuse() } else { None };
         let stale = kept.is_some();
         let mut sender = match kept {
             Some(sender) => sender,
@@ -297,7 +291,9 @@ impl Errand {
                 .await
                 .map_err(|error| Failed::Cut(reason::cut(&error)))?;
             member.answered();
-            member.keep(sender);
+            if self.shares() {
+                member.keep(sender);
+            }
             Either::Right(Full::new(body.to_bytes()))
         } else {
             member.answered();
@@ -305,11 +301,19 @@ impl Errand {
                 body,
                 ended: false,
                 sender: Some(sender),
+                shares: self.shares(),
                 lease,
                 board: board.clone(),
             })
         };
         Ok(Response::from_parts(head, body))
+    }
+
+    /// Whether it goes over a connection that others use before and after it. A replica may close one at
+    /// the moment it is used again, and then nobody knows whether the request was read: only what can be
+    /// repeated may be lost so.
+    fn shares(&self) -> bool {
+        self.repeatable && self.client_side.is_none()
     }
 
     fn request(&mut self, replica: &str) -> Request<Outgoing> {
@@ -321,6 +325,9 @@ impl Errand {
             && let Ok(host) = HeaderValue::try_from(replica)
         {
             request.headers_mut().insert(HOST, host);
+        }
+        if !self.shares() && self.client_side.is_none() {
+            headers::set_close(request.headers_mut());
         }
         request
     }
@@ -359,7 +366,10 @@ impl Errand {
 pub(super) struct Streamed {
     body: Incoming,
     ended: bool,
+    /// As long as it is here, so is the connection.
     sender: Option<Sender>,
+    /// Whether others may use the connection after it.
+    shares: bool,
     lease: Lease,
     board: Rc<Board>,
 }
@@ -395,8 +405,9 @@ impl Body for Streamed {
 
 impl Drop for Streamed {
     fn drop(&mut self) {
-        // Otherwise the client left: without its sender, the connection to the replica ends too.
-        if (self.ended || self.body.is_end_stream())
+        // If it has not ended, the client left: the connection to the replica ends too.
+        if self.shares
+            && (self.ended || self.body.is_end_stream())
             && let Some(sender) = self.sender.take()
         {
             self.lease.member().keep(sender);

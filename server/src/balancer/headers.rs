@@ -56,6 +56,11 @@ pub(super) fn set_upgrade(headers: &mut HeaderMap, to: HeaderValue) {
     headers.insert(UPGRADE, to);
 }
 
+/// Says that the connection ends with this request.
+pub(super) fn set_close(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+}
+
 /// Adds who asked to those who are named already.
 pub(super) fn forwarded_for(headers: &mut HeaderMap, client: IpAddr) {
     let mut all: Vec<u8> = Vec::new();

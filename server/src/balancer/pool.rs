@@ -25,9 +25,9 @@ const REST: Duration = Duration::from_secs(2);
 /// A replica has to accept a connection within this time. Longer than the kernel takes to knock a
 /// second time on a door that was crowded.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// A connection that nobody used for so long is closed. Replicas that serve one connection at a time
-/// exist.
-const KEEP: Duration = Duration::from_secs(10);
+/// A connection that nobody used for so long is closed. Not longer: a replica that serves one
+/// connection at a time answers nobody else meanwhile, its readiness probe included.
+const KEEP: Duration = Duration::from_secs(2);
 /// As many are kept for each replica.
 const KEPT: usize = 32;
 /// The head of a request or an answer may be this large.
