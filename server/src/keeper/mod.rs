@@ -29,7 +29,7 @@
 //! | `log` | what the task wrote, of all generations |
 //! | `note` | something to say about the task now, for people |
 
-mod fail;
+pub(crate) mod fail;
 mod handle;
 mod kernel;
 mod limits;

@@ -19,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::SourceConfig;
 use crate::hub::Hub;
 
+/// Places where a test ends the server while the local engine carries out an order.
+pub const ENGINE_FAIL_POINTS: &[&str] = local::FAIL_POINTS;
+
 /// A future that can be stored: sources are used as trait objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 

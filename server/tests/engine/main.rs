@@ -9,6 +9,7 @@
 
 mod clusters;
 mod crash;
+mod fail_points;
 mod jobs;
 mod nasty;
 mod serving;

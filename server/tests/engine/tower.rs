@@ -13,6 +13,7 @@ use skytower_api_client::rest::{Client, ListQuery, LogQuery, NewRequest};
 use skytower_api_client::session::Session;
 use skytower_api_client::{Entity, Key, Kind, Phase, Text};
 use skytower_server::home;
+use skytower_server::keeper::FAIL_AT;
 use tempfile::TempDir;
 
 /// Generous: this bounds a hang, it measures nothing.
@@ -91,9 +92,20 @@ impl Tower {
         .await;
     }
 
-    pub fn without(&mut self, names: &[&str]) {
-        self.environment
-            .retain(|(name, _)| !names.contains(&name.as_str()));
+    /// From the next start on nothing is ended on purpose.
+    pub fn heal(&mut self) {
+        self.environment.retain(|(name, _)| name != FAIL_AT);
+    }
+
+    /// It has ended itself; or it goes on, and the place lies elsewhere.
+    pub fn has_died(&mut self) -> bool {
+        let child = self.child.as_mut();
+        let died = child.is_some_and(|child| child.try_wait().is_ok_and(|end| end.is_some()));
+        if died {
+            self.child = None;
+            self.client = None;
+        }
+        died
     }
 
     /// `kill -9`.

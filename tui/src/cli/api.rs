@@ -235,7 +235,12 @@ fn tree(url: &str, status: &Status, origin: &Origin, now: EpochMs) -> String {
                 let _ = write!(out, ", {counted}");
             }
         }
-        if let Some(read) = source.fetched_at.values().max() {
+        let is_told = source.flavour == "local";
+        if let Some(limits) = source.notes.get(&Kind::Source).filter(|_| is_told) {
+            let _ = write!(out, "; {limits}");
+        }
+        // The engine is told of everything as it happens: there is no age.
+        if let Some(read) = source.fetched_at.values().max().filter(|_| !is_told) {
             let seconds = now.since(*read).max(0) as f64 / 1000.0;
             let _ = write!(out, ", {seconds:.1}s old");
         }

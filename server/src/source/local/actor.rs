@@ -22,6 +22,7 @@ use tokio::runtime::Handle as Runtime;
 use tokio::sync::{oneshot, watch};
 
 use super::core::{Effect, Engine, Event, Order};
+use super::fail;
 use super::logs::{self, LogPlan};
 use super::machine::disk_is_low;
 use super::order::order;
@@ -171,21 +172,33 @@ impl Actor {
         for message in batch {
             self.take(message, &mut answers, &mut accepted);
         }
+        // Only a server that was given an order is ended on purpose: it has to be able to start.
+        let fail_at = |place: &str, ordered: bool| {
+            if ordered {
+                fail::at(place);
+            }
+        };
+        let ordered = !accepted.is_empty();
+        fail_at("engine.ordered", ordered);
         let effects = self.parts.engine.settle(now);
         let changed = !self.parts.engine.state.dirty.is_empty();
         if changed || !accepted.is_empty() {
             self.write(&accepted);
             self.parts.engine.state.dirty.clear();
         }
+        fail_at("engine.written", ordered);
         for answer in answers {
             answer();
         }
+        fail_at("engine.answered", ordered);
         for effect in effects {
             self.carry_out(effect);
         }
+        fail_at("engine.carried_out", ordered);
         if changed || self.published.is_empty() {
             self.publish();
         }
+        fail_at("engine.shown", ordered);
         // Last: who sees that the engine is well sees all that it has.
         if let Some((low, first)) = disk {
             self.publish_source(low, first);
@@ -295,8 +308,7 @@ impl Actor {
         if let Ok(Some((upstream, _))) = self.parts.store.accepted(&handover.id) {
             return Ok(upstream);
         }
-        let refused = |problem: Box<Problem>| HandoverError::Refused(*problem);
-        let mut command = order(handover).map_err(refused)?;
+        let mut command = order(handover).map_err(HandoverError::Refused)?;
         if let Order::ServeUp { port, .. } = &mut command.order {
             let taken = self.parts.engine.state.services.values();
             let taken: Vec<u16> = taken
@@ -305,10 +317,14 @@ impl Actor {
                 .collect();
             *port = free_port(&taken).ok_or_else(|| {
                 let detail = "no port from 30001 to 31000 is free for the load balancer";
-                refused(Box::new(Problem::new("refused", 409, detail)))
+                HandoverError::Refused(Problem::new("refused", 409, detail))
             })?;
         }
-        let done = self.parts.engine.order(command).map_err(refused)?;
+        let done = self
+            .parts
+            .engine
+            .order(command)
+            .map_err(HandoverError::Refused)?;
         let upstream = Text::new(done.key.as_str());
         if let Some(message) = &done.message {
             self.said.insert(upstream.clone(), message.clone());
@@ -538,7 +554,7 @@ impl Actor {
         }) else {
             return;
         };
-        let (happened, prober) = (self.happened(), self.prober.clone());
+        let (happened, prober) = (self.happened(), self.prober);
         self.parts.runtime.spawn(async move {
             let result = prober.probe(address, &probe).await.map_err(Text::from);
             happened(Event::Probed {

@@ -132,7 +132,8 @@ pub(super) fn plan(
                 return Some(told(&cluster.story, cluster.ended_at.is_some()));
             }
             let jobs = state.cluster_jobs.values();
-            let last = jobs.filter(|job| job.cluster == cluster.name).next_back();
+            let mut jobs = jobs;
+            let last = jobs.rfind(|job| job.cluster == cluster.name);
             Some(match last {
                 None => LogPlan {
                     over: true,

@@ -15,6 +15,7 @@
 mod actor;
 mod core;
 mod environment;
+mod fail;
 mod logs;
 mod machine;
 mod order;
@@ -37,6 +38,8 @@ use skytower_api_client::wire::{Caller, Change, Problem, Role};
 use skytower_api_client::{Entity, EpochMs, Key, Text};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::fail::FAIL_POINTS;
 
 use self::actor::{Actor, Glance, Message, Parts};
 use self::core::Engine;

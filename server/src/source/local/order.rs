@@ -10,7 +10,7 @@ use super::state::{Belongs, DEFAULT_WORKSPACE};
 use crate::source::Handover;
 
 /// What a handover orders.
-pub(super) fn order(handover: &Handover) -> Result<Command, Box<Problem>> {
+pub(super) fn order(handover: &Handover) -> Result<Command, Problem> {
     let by = handover.caller.name.clone();
     let [target] = &handover.targets[..] else {
         return Err(wrong("one thing at a time"));
@@ -47,7 +47,7 @@ fn starting(
     target: &Entity,
     handover: &Handover,
     by: &Text,
-) -> Result<Order, Box<Problem>> {
+) -> Result<Order, Problem> {
     let options = &handover.options;
     let Some(start) = options.start.as_deref() else {
         return Err(wrong("there is no task file"));
@@ -115,12 +115,12 @@ fn autostop(idle_minutes: Option<u32>, down: bool) -> Option<Autostop> {
     idle_minutes.map(|idle_minutes| Autostop { idle_minutes, down })
 }
 
-fn wrong(detail: impl Into<Text>) -> Box<Problem> {
-    Box::new(Problem::new("invalid_request", 422, detail))
+fn wrong(detail: impl Into<Text>) -> Problem {
+    Problem::new("invalid_request", 422, detail)
 }
 
 /// The client has read it already; it may have been another client.
-fn read(start: &Start) -> Result<TaskFile, Box<Problem>> {
+fn read(start: &Start) -> Result<TaskFile, Problem> {
     let given = Given {
         folder: &start.folder,
         envs: start.envs.clone(),
@@ -140,13 +140,13 @@ fn read(start: &Start) -> Result<TaskFile, Box<Problem>> {
 }
 
 /// Names become folders: they are as SkyPilot wants them.
-fn checked(name: &Text) -> Result<Text, Box<Problem>> {
+fn checked(name: &Text) -> Result<Text, Problem> {
     if is_cluster_name(name) {
         return Ok(name.clone());
     }
-    Err(Box::new(
+    Err(
         Problem::new("invalid_request", 422, format!("`{name}` cannot be a name")).hint(
             "names begin with a letter, end with a letter or digit, have letters, digits, `-`, `_` and `.` between, and at most 63 of them",
         ),
-    ))
+    )
 }

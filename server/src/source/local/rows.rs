@@ -55,15 +55,15 @@ pub(super) fn cluster_key(name: &str) -> Key {
     key(Kind::Cluster, name)
 }
 
-fn owner(belongs: &Belongs) -> Option<Owner> {
-    Some(Owner {
+fn owner(belongs: &Belongs) -> Owner {
+    Owner {
         id: belongs.owner.clone(),
         name: belongs.owner.clone(),
-    })
+    }
 }
 
-fn place() -> Option<Text> {
-    Some(CLOUD.into())
+fn place() -> Text {
+    CLOUD.into()
 }
 
 fn accelerators(task: &Task) -> (Option<Text>, Option<f64>) {
@@ -102,7 +102,7 @@ fn cluster(state: &State, cluster: &state::Cluster) -> Cluster {
         key: cluster_key(&cluster.name),
         source: LOCAL.into(),
         name: cluster.name.clone(),
-        owner: owner(&cluster.belongs),
+        owner: Some(owner(&cluster.belongs)),
         workspace: Some(cluster.belongs.workspace.clone()),
         status: status.into(),
         phase,
@@ -113,8 +113,8 @@ fn cluster(state: &State, cluster: &state::Cluster) -> Cluster {
             }
             _ => why,
         }),
-        infra: place(),
-        cloud: place(),
+        infra: Some(place()),
+        cloud: Some(place()),
         nodes: task.num_nodes.max(1),
         resources: Some(task.resources_text()),
         cpus: task.resources.cpus.map(number),
@@ -150,8 +150,7 @@ fn work_status(work: &Work) -> (&'static str, Option<Text>) {
         Stage::Ended(end) => match end {
             End::Succeeded => ("SUCCEEDED", None),
             End::Stopped => ("CANCELLED", work.stop.clone()),
-            End::FailedSetup(why) => ("FAILED_SETUP", Some(why.clone())),
-            End::FailedFiles(why) => ("FAILED_SETUP", Some(why.clone())),
+            End::FailedSetup(why) | End::FailedFiles(why) => ("FAILED_SETUP", Some(why.clone())),
             End::Failed(why) | End::Lost(why) => ("FAILED", Some(why.clone())),
         },
     }
@@ -170,7 +169,7 @@ fn cluster_job(state: &State, job: &state::ClusterJob) -> Option<ClusterJob> {
         key: key(Kind::ClusterJob, format_args!("{}/{}", job.cluster, job.id)),
         source: LOCAL.into(),
         name: job.name.clone(),
-        owner: owner(&job.belongs),
+        owner: Some(owner(&job.belongs)),
         workspace: Some(job.belongs.workspace.clone()),
         status: status.into(),
         phase: if stopping {
@@ -225,7 +224,7 @@ fn job_task(state: &State, job: &state::Job, number: usize) -> Job {
         key: key(Kind::Job, format_args!("{}/{number}", job.id)),
         source: LOCAL.into(),
         name: task.name.clone(),
-        owner: owner(&job.belongs),
+        owner: Some(owner(&job.belongs)),
         workspace: Some(job.belongs.workspace.clone()),
         status: status.into(),
         phase: phase_of(Kind::Job, status),
@@ -242,7 +241,7 @@ fn job_task(state: &State, job: &state::Job, number: usize) -> Job {
             .map(|ms| ms as f64 / 1000.0),
         recoveries: task.recoveries,
         resources: Some(task.task.resources_text()),
-        infra: place(),
+        infra: Some(place()),
         accelerators: cards,
         gpus,
         cluster: work.map(|work| Text::from(work.folder.replace('/', "-"))),
@@ -292,7 +291,7 @@ fn service(service: &state::Service) -> Service {
         key: key(Kind::Service, &service.name),
         source: LOCAL.into(),
         name: service.name.clone(),
-        owner: owner(&service.belongs),
+        owner: Some(owner(&service.belongs)),
         workspace: Some(service.belongs.workspace.clone()),
         status: status.into(),
         phase: phase_of(Kind::Service, status),
@@ -348,7 +347,7 @@ fn replica(state: &State, service: &state::Service, replica: &state::Replica) ->
         ),
         source: LOCAL.into(),
         name: Text::from(format!("{}-{}", service.name, replica.id)),
-        owner: owner(&service.belongs),
+        owner: Some(owner(&service.belongs)),
         workspace: Some(service.belongs.workspace.clone()),
         status: status.into(),
         phase: phase_of(Kind::Replica, status),
@@ -362,7 +361,7 @@ fn replica(state: &State, service: &state::Service, replica: &state::Replica) ->
             .is_none()
             .then(|| Text::from(format!("http://{address}:{port}"))),
         launched_at: Some(replica.launched_at),
-        infra: place(),
+        infra: Some(place()),
         resources: task.map(Task::resources_text),
         ..Replica::default()
     }

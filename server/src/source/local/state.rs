@@ -131,6 +131,21 @@ pub(super) enum TaskStage {
 }
 
 impl TaskStage {
+    /// For people, in what happened.
+    pub(super) const fn words(self) -> &'static str {
+        match self {
+            TaskStage::Pending => "Pending",
+            TaskStage::Going => "Running",
+            TaskStage::Recovering => "Recovering",
+            TaskStage::Succeeded => "Succeeded",
+            TaskStage::Failed => "Failed",
+            TaskStage::FailedSetup => "Failed in its setup",
+            TaskStage::FailedPrechecks => "Failed before it began",
+            TaskStage::FailedNoResource => "Failed for lack of resources",
+            TaskStage::Cancelled => "Cancelled",
+        }
+    }
+
     pub(super) fn is_over(self) -> bool {
         !matches!(
             self,

@@ -3,7 +3,7 @@
 use skytower_api_client::action::LOCAL;
 use skytower_api_client::task::{Autostop, Task, TaskFile};
 use skytower_api_client::wire::Problem;
-use skytower_api_client::{Key, Kind, Text};
+use skytower_api_client::{Key, Kind, Text, human};
 
 use super::Engine;
 use crate::source::local::machine::Need;
@@ -76,10 +76,10 @@ pub(in crate::source::local) struct Done {
 }
 
 /// Why an order cannot be carried out.
-pub(in crate::source::local) type Refused = Box<Problem>;
+pub(in crate::source::local) type Refused = Problem;
 
 fn refused(detail: impl Into<Text>) -> Refused {
-    Box::new(Problem::new("refused", 409, detail))
+    Problem::new("refused", 409, detail)
 }
 
 fn key(kind: Kind, id: impl std::fmt::Display) -> Key {
@@ -470,7 +470,7 @@ impl Engine {
     ) -> Result<Done, Refused> {
         let (task, task_name) = single(file)?;
         let Some(spec) = &task.service else {
-            return Err(refused("the file has no `service` section").hint_boxed(
+            return Err(refused("the file has no `service` section").hint(
                 "see SkyPilot's documentation of SkyServe: at least readiness_probe and replicas",
             ));
         };
@@ -481,7 +481,7 @@ impl Engine {
         let there = self.state.services.get(&name);
         if there.is_some_and(|service| service.ended_at.is_none()) {
             return Err(refused(format!("there is a service `{name}` already"))
-                .hint_boxed(format!("a new version: skytower serve update {name} FILE")));
+                .hint(format!("a new version: skytower serve update {name} FILE")));
         }
         let target = spec.min_replicas;
         let mut service = Service {
@@ -611,10 +611,10 @@ impl Engine {
         }
         self.changed = true;
         let message = format!(
-            "{} clusters, {} managed jobs and {} services",
-            clusters.len(),
-            jobs.len(),
-            services.len()
+            "{}, {} and {}",
+            human::count(clusters.len(), "cluster"),
+            human::count(jobs.len(), "managed job"),
+            human::count(services.len(), "service")
         );
         done(
             Kind::Source,
@@ -654,16 +654,6 @@ impl Engine {
     }
 }
 
-trait Hinted {
-    fn hint_boxed(self, hint: impl Into<Text>) -> Self;
-}
-
-impl Hinted for Refused {
-    fn hint_boxed(self, hint: impl Into<Text>) -> Self {
-        Box::new(self.hint(hint))
-    }
-}
-
 /// The only task of a file.
 fn single(file: TaskFile) -> Result<(Task, Option<Text>), Refused> {
     let name = file.name;
@@ -676,7 +666,7 @@ fn single(file: TaskFile) -> Result<(Task, Option<Text>), Refused> {
         (Some(_), Some(_)) => Err(refused(
             "the file is a pipeline of several tasks: only a managed job can be one",
         )
-        .hint_boxed("skytower jobs launch FILE")),
+        .hint("skytower jobs launch FILE")),
         (None, _) => Err(refused("the file has no task")),
     }
 }

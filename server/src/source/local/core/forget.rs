@@ -1,5 +1,7 @@
 //! What is over is forgotten after a while, with its logs.
 
+use std::collections::BTreeMap;
+
 use skytower_api_client::Text;
 
 use super::{Effect, Engine};
@@ -64,7 +66,7 @@ impl Engine {
     }
 
     fn forget_old_queues(&mut self) {
-        let mut over: std::collections::BTreeMap<&Text, Vec<i64>> = Default::default();
+        let mut over: BTreeMap<&Text, Vec<i64>> = BTreeMap::new();
         for ((cluster, id), job) in &self.state.cluster_jobs {
             if self.work_is_over(job.work) {
                 over.entry(cluster).or_default().push(*id);

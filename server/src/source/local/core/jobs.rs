@@ -46,10 +46,8 @@ impl Engine {
         }
         match task.stage {
             TaskStage::Pending => self.attempt(id, number),
-            TaskStage::Recovering => {
-                if task.again_at.is_none_or(|at| at <= self.now) {
-                    self.attempt(id, number);
-                }
+            TaskStage::Recovering if task.again_at.is_none_or(|at| at <= self.now) => {
+                self.attempt(id, number);
             }
             TaskStage::Going => self.watch_task(id, number),
             _ => {}
@@ -196,9 +194,9 @@ impl Engine {
             task.ended_at = Some(now);
             task.again_at = None;
             task.why.clone_from(&why);
-            let word = format!("{stage:?}").to_lowercase();
             let reason = why.map(|why| format!(": {why}")).unwrap_or_default();
-            job.story.add(now, format!("Task {number} {word}{reason}"));
+            job.story
+                .add(now, format!("{}: task {number}{reason}", stage.words()));
         }
         // Its short-lived cluster goes with it; its logs stay.
         self.effects

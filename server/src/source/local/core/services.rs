@@ -31,7 +31,7 @@ pub(in crate::source::local) fn address(net: u8, number: u32) -> Ipv4Addr {
 }
 
 /// A replica that counts: it serves, or is on its way to.
-fn wanted(replica: &&Replica) -> bool {
+fn is_wanted(replica: &Replica) -> bool {
     replica.stage == ReplicaStage::Wanted
 }
 
@@ -278,7 +278,7 @@ impl Engine {
         let service = &self.state.services[name];
         let target = service.target as usize;
         let (version, now) = (service.version, self.now);
-        let there = || service.replicas.iter().filter(wanted);
+        let there = || service.replicas.iter().filter(|each| is_wanted(each));
         let new = || there().filter(|replica| replica.version == version);
         let old = || there().filter(|replica| replica.version != version);
         let coming = new().filter(|replica| !replica.ready).count();
@@ -427,7 +427,7 @@ impl Engine {
         let ready: Vec<(i64, u32)> = service
             .replicas
             .iter()
-            .filter(wanted)
+            .filter(|each| is_wanted(each))
             .filter(|replica| replica.ready)
             .map(|replica| (replica.id, replica.address))
             .collect();

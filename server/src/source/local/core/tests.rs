@@ -701,6 +701,6 @@ proptest! {
         }
         prop_assert!(world.running.is_empty(), "{:?} still run", world.running);
         prop_assert!(!world.engine.is_busy());
-        prop_assert!(world.engine.state.works.values().all(|work| work.is_over()));
+        prop_assert!(world.engine.state.works.values().all(super::super::state::Work::is_over));
     }
 }
