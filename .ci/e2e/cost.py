@@ -66,7 +66,7 @@ def skypilot_restarting_loses_nothing(tower):
         check(done.returncode == 0, f"lab restart-server: {done.stdout[-300:]}{done.stderr[-300:]}")
         check({r["key"] for r in tower.rows("clusters")} >= before, "rows were lost while SkyPilot was away")
         until("the source is healthy again",
-              lambda: tower.server()["sources"][0]["status"] == "healthy", 240)
+              lambda: tower.skypilot()["status"] == "healthy", 240)
         check({r["key"] for r in tower.rows("clusters")} >= before, "rows were lost after SkyPilot came back")
 
 

@@ -184,6 +184,10 @@ class Tower:
     def server(self):
         return json.loads(self.run("api", "status", "-o", "json").stdout)
 
+    def skypilot(self):
+        """What the server says of SkyPilot; the local engine is another source of it."""
+        return next(s for s in self.server()["sources"] if s["flavour"] == "skypilot")
+
     def door(self):
         """The address and the token of the server in the background."""
         homes = [folder for folder, _, files in os.walk(self.home) if "server.json" in files]

@@ -17,7 +17,7 @@ def the_first_command_starts_a_server_and_shows_what_skypilot_has(tower):
         check(row["status"] == expected[row["name"]]["status"] or row["status"] in ("INIT", "UP"),
               f"{row['name']} is {row['status']} here and {expected[row['name']]['status']} at SkyPilot")
         check(row["owner"]["name"] == expected[row["name"]]["user_name"], f"owner of {row['name']}")
-    source = tower.server()["sources"][0]
+    source = tower.skypilot()
     check(source["status"] == "healthy", f"the source is {source['status']}")
 
 
