@@ -22,6 +22,8 @@ struct World {
     stops: BTreeSet<(u64, usize)>,
     removed: Vec<String>,
     probes: Vec<(Text, i64)>,
+    /// Requests per second, as the balancer counts.
+    load: f64,
 }
 
 fn machine(cpus: f64) -> Machine {
@@ -58,6 +60,7 @@ impl World {
             stops: BTreeSet::new(),
             removed: Vec::new(),
             probes: Vec::new(),
+            load: 0.0,
         }
     }
 
@@ -454,21 +457,25 @@ impl World {
         .unwrap();
     }
 
-    /// Answers every probe; the balancer has nothing under way.
+    /// Half a second in which every probe is answered and the balancer has nothing under way.
+    fn step_service(&mut self) {
+        self.pass(500);
+        for (service, replica) in std::mem::take(&mut self.probes) {
+            let result = Ok(());
+            self.engine.take(Event::Probed {
+                service,
+                replica,
+                result,
+            });
+        }
+        self.settle();
+        self.balanced();
+        self.obey();
+    }
+
     fn all_are_well(&mut self) {
         for _ in 0..20 {
-            self.pass(500);
-            for (service, replica) in std::mem::take(&mut self.probes) {
-                let result = Ok(());
-                self.engine.take(Event::Probed {
-                    service,
-                    replica,
-                    result,
-                });
-            }
-            self.settle();
-            self.balanced();
-            self.obey();
+            self.step_service();
         }
     }
 
@@ -483,7 +490,7 @@ impl World {
                 in_flight: BTreeMap::new(),
                 requests: 0,
                 failures: 0,
-                requests_per_second: 0.0,
+                requests_per_second: self.load,
             },
         });
         self.settle();
@@ -576,6 +583,43 @@ fn replicas_that_are_never_ready_fail_with_growing_pauses() {
     );
     let why = service.replicas[0].why.clone().unwrap();
     assert!(why.contains("refused the connection"), "{why}");
+}
+
+#[test]
+fn a_service_follows_its_load_once_it_has_lasted() {
+    let mut world = World::new(4.0);
+    let mut task = served("1", 1);
+    if let Some(spec) = &mut task.service {
+        spec.max_replicas = 3;
+        spec.target_qps_per_replica = Some(2.0);
+        spec.upscale_delay_seconds = 10;
+        spec.downscale_delay_seconds = 60;
+    }
+    world
+        .order(Order::ServeUp {
+            name: None,
+            file: file([task]),
+            belongs: belongs(),
+            port: 30001,
+        })
+        .unwrap();
+    let load = |world: &mut World, requests_per_second: f64, ms: i64| {
+        for _ in 0..ms / 500 {
+            world.load = requests_per_second;
+            world.step_service();
+        }
+        world.engine.state.services["hello"].target
+    };
+    assert_eq!(load(&mut world, 5.0, 9_000), 1);
+    assert_eq!(load(&mut world, 5.0, 3_000), 3);
+    load(&mut world, 5.0, 5_000);
+    assert_eq!(world.ready().len(), 3);
+    // More than the most is never wanted; less only when it stays so.
+    assert_eq!(load(&mut world, 500.0, 30_000), 3);
+    assert_eq!(load(&mut world, 1.0, 50_000), 3);
+    assert_eq!(load(&mut world, 1.0, 12_000), 1);
+    load(&mut world, 1.0, 5_000);
+    assert_eq!(world.ready().len(), 1);
 }
 
 #[test]
