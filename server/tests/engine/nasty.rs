@@ -104,3 +104,80 @@ async fn a_task_sees_nothing_of_the_server() {
     assert!(log.contains("SKYPILOT_NODE_RANK=0"), "{log}");
     assert!(key(Kind::Cluster, "peek").as_str().ends_with("peek"));
 }
+
+/// A small disk of its own, where one may be mounted.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(size: &str) -> Option<Self> {
+        let folder = tempfile::TempDir::new().unwrap();
+        let done = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(folder.path())
+            .stderr(std::process::Stdio::null())
+            .status();
+        if done.is_ok_and(|status| status.success()) {
+            return Some(Self(folder));
+        }
+        println!("nothing may be mounted here: a full disk is not tried");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(self.0.path())
+            .status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_loses_no_exit_code_and_what_comes_next_waits_for_room() {
+    let Some(disk) = SmallDisk::mount("768m") else {
+        return;
+    };
+    let home = tempfile::TempDir::new_in(disk.0.path()).unwrap();
+    let mut tower = Tower::at(home, &[]);
+    tower.up().await;
+    let job = tower
+        .launch(
+            "filler",
+            "run: |\n  cat /dev/zero > ~/full\n  cat /dev/zero > ~/fuller\n  echo more log than fits\n  exit 5\n",
+        )
+        .await;
+    let row = tower.until_over(&job).await;
+    assert_eq!(
+        (row.status(), row.why().unwrap().as_str().split(';').next()),
+        (&"FAILED".into(), Some("exit code 5")),
+        "{row:?}"
+    );
+    let next = tower
+        .begin(
+            "cluster.exec",
+            &key(Kind::Cluster, "filler"),
+            "",
+            "run: echo done",
+        )
+        .await;
+    let row = tower
+        .until_row(&next, "waited for room", |row| {
+            row.why().is_some_and(|why| why.contains("disk space"))
+        })
+        .await;
+    assert_eq!(row.phase(), Phase::Pending);
+    tower
+        .until_row(
+            &crate::tower::source(),
+            "said that the disk is full",
+            |row| row.why().is_some_and(|why| why.contains("disk space")),
+        )
+        .await;
+    let folder = tower.engine().join("clusters/filler/node-0");
+    std::fs::remove_file(folder.join("full")).unwrap();
+    std::fs::remove_file(folder.join("fuller")).unwrap();
+    let row = tower.until_over(&next).await;
+    assert_eq!(row.status(), "SUCCEEDED", "{row:?}");
+    drop(tower);
+}

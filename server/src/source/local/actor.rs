@@ -209,17 +209,18 @@ impl Actor {
     /// that was the first time.
     fn look_around(&mut self, now: EpochMs) -> Option<(Option<Text>, bool)> {
         let mut disk = None;
+        // Asked every time: it costs nothing beside a write, and a disk fills up in a moment.
+        let low = disk_is_low(&self.parts.folder);
+        self.parts.engine.take(Event::Disk(low.clone()));
         let due = |at: Option<EpochMs>, every: Duration| {
             at.is_none_or(|at| now.since(at) >= every.as_millis() as i64)
         };
         if due(self.looked_at, LOOK_EVERY) {
             let first = self.looked_at.is_none();
             self.looked_at = Some(now);
-            let low = disk_is_low(&self.parts.folder);
             if low.is_none() {
                 self.set_ballast_aside();
             }
-            self.parts.engine.take(Event::Disk(low.clone()));
             self.take_notes();
             disk = Some((low, first));
         }
