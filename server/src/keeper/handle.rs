@@ -115,6 +115,9 @@ impl Keepers {
         let told = told(spec).map_err(io("hand over what to do"))?;
         fail::at("start.spec");
         let (report, tell) = io::pipe().map_err(io("make a pipe"))?;
+        // Nobody may keep the watcher from the other keepers.
+        rustix::io::ioctl_fionbio(&report, true)
+            .map_err(|error| io("make a pipe")(error.into()))?;
         // Nothing here may need a fork: with `posix_spawn` it takes the same time however large the
         // server is.
         let mut command = Command::new(&self.program.path);

@@ -229,7 +229,15 @@ fn remove(path: &Path) {
     for below in below(path) {
         remove(&below);
     }
-    let _ = fs::remove_dir(path);
+    for _ in 0..20 {
+        match fs::remove_dir(path) {
+            // Whoever has just been reaped may be leaving it yet.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            _ => return,
+        }
+    }
 }
 
 fn below(path: &Path) -> Vec<PathBuf> {

@@ -57,13 +57,9 @@ impl Folder {
     }
 
     /// Locks a file of it; none when somebody else holds it.
-    pub(super) fn lock(&self, name: &str) -> io::Result<Option<File>> {
+    pub(super) fn lock(&self, name: &str) -> io::Result<Option<Lock>> {
         let file = self.file(name, OFlags::RDWR | OFlags::CREATE)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Lock::of(file, FlockOperation::NonBlockingLockExclusive)
     }
 
     /// Does anybody hold the lock. Asking disturbs nobody who asks too, and a keeper that wants it asks
@@ -74,11 +70,7 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         };
-        match flock(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => Ok(false),
-            Err(Errno::WOULDBLOCK) => Ok(true),
-            Err(error) => Err(error.into()),
-        }
+        Ok(Lock::of(file, FlockOperation::NonBlockingLockShared)?.is_none())
     }
 
     /// The claim on a generation.
@@ -225,6 +217,35 @@ impl Folder {
             format!("its keeper (process {}) was killed", keeper.pid)
         };
         Ok(Seen::Lost(Lost { why, rebooted }))
+    }
+}
+
+/// A file that this process has locked.
+///
+/// It is unlocked, not only closed: a process that another thread starts at that moment has a copy of the
+/// descriptor until it is executed, and with it the lock.
+pub(super) struct Lock(Option<File>);
+
+impl Lock {
+    fn of(file: File, how: FlockOperation) -> io::Result<Option<Self>> {
+        match flock(&file, how) {
+            Ok(()) => Ok(Some(Self(Some(file)))),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Locked for as long as anybody has it open who inherits it.
+    pub(super) fn for_heirs(mut self) -> Option<File> {
+        self.0.take()
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Some(file) = &self.0 {
+            let _ = flock(file, FlockOperation::Unlock);
+        }
     }
 }
 

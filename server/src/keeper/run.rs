@@ -19,7 +19,7 @@ use rustix::process::{
 
 use super::limits::{self, Cgroup};
 use super::log::Log;
-use super::mark::{self, Claim, Executed, Folder, Keeper, Record};
+use super::mark::{self, Claim, Executed, Folder, Keeper, Lock, Record};
 use super::process::{Stat, boot_ms, now_ms};
 use super::signals::Signals;
 use super::spec::{End, Exit, Spec, signal_name};
@@ -91,7 +91,7 @@ struct Keeping {
     noted: bool,
     buffer: Vec<u8>,
     /// Held until the end of the process.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// What is under way. Times are those of [`boot_ms`].
@@ -165,6 +165,7 @@ fn start(path: &Path) -> Result<Option<Keeping>, String> {
     let tree = folder
         .lock(mark::TREE_LOCK)
         .map_err(failed("lock the tree"))?
+        .and_then(Lock::for_heirs)
         .ok_or("something of an earlier generation still runs")?;
     fail::at("keeper.log_opened");
     let (output, input) = io::pipe().map_err(failed("make a pipe"))?;
@@ -250,7 +251,7 @@ fn told() -> io::Result<Spec> {
 }
 
 /// Waits for an earlier generation to be gone; none when the generation itself is claimed by then.
-fn lock(folder: &Folder, generation: u64) -> Result<Option<File>, String> {
+fn lock(folder: &Folder, generation: u64) -> Result<Option<Lock>, String> {
     let until = boot_ms() + LOCK_PATIENCE_MS;
     loop {
         let lock = folder
