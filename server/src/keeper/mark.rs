@@ -200,13 +200,10 @@ impl Folder {
             }
             Some(Claim::By(keeper)) => keeper,
         };
-        if let (_, Some(exit)) = self.record(generation)? {
-            return Ok(Seen::Ended(exit));
-        }
+        // Until it is dead, what it has written is not durable for certain, and its locks are held.
         if let Some(pidfd) = keeper.hold() {
             return Ok(Seen::Running(keeper, pidfd));
         }
-        // It may have ended between both looks; now that it is dead, nothing changes any more.
         if let (_, Some(exit)) = self.record(generation)? {
             return Ok(Seen::Ended(exit));
         }
@@ -291,7 +288,7 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn this(cgroup: Option<PathBuf>) -> io::Result<Self> {
+    pub(super) fn this() -> io::Result<Self> {
         let pid = std::process::id();
         let stat = Stat::of(pid).ok_or_else(|| io::Error::other("/proc is not mounted"))?;
         Ok(Self {
@@ -299,7 +296,7 @@ impl Keeper {
             pid,
             starttime: stat.starttime,
             boot_id: process::boot_id(),
-            cgroup,
+            cgroup: None,
         })
     }
 
@@ -426,7 +423,7 @@ mod tests {
     fn a_generation_is_claimed_once() {
         let (_place, folder) = folder();
         assert_eq!(folder.claim(3).unwrap(), None);
-        let claim = Claim::By(Keeper::this(Some("/sys/fs/cgroup/a".into())).unwrap());
+        let claim = Claim::By(Keeper::this().unwrap());
         assert!(folder.make_claim(3, &claim).unwrap());
         assert!(!folder.make_claim(3, &Claim::CalledOff).unwrap());
         assert_eq!(folder.claim(3).unwrap(), Some(claim));
@@ -437,7 +434,7 @@ mod tests {
     #[test]
     fn a_keeper_of_another_boot_is_dead_whoever_has_its_pid() {
         let (_place, folder) = folder();
-        let mut keeper = Keeper::this(None).unwrap();
+        let mut keeper = Keeper::this().unwrap();
         "another".clone_into(&mut keeper.boot_id);
         folder.make_claim(1, &Claim::By(keeper)).unwrap();
         let Seen::Lost(lost) = folder.see(1).unwrap() else {
@@ -450,7 +447,7 @@ mod tests {
     #[test]
     fn another_process_with_the_pid_of_a_keeper_is_not_it() {
         let (_place, folder) = folder();
-        let mut keeper = Keeper::this(None).unwrap();
+        let mut keeper = Keeper::this().unwrap();
         keeper.starttime += 1;
         folder.make_claim(1, &Claim::By(keeper)).unwrap();
         assert!(matches!(folder.see(1).unwrap(), Seen::Lost(lost) if !lost.rebooted));
