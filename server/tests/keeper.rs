@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -24,6 +25,7 @@ use skytower_server::keeper::{
 const PATIENCE: Duration = Duration::from_secs(60);
 const SERVER: &str = "SKYTOWER_TEST_SERVER";
 const SERVED: &str = "SKYTOWER_TEST_SPEC";
+const WARM: &str = "SKYTOWER_TEST_WARM";
 
 fn program() -> Program {
     Program {
@@ -95,19 +97,39 @@ impl Place {
         .await;
     }
 
-    /// All that live and belong to units of this place: keepers by their arguments, tasks by their mark.
+    /// All that live and belong to units of this place: keepers by their arguments or what they have open,
+    /// tasks by their mark.
     fn alive(&self) -> Vec<u32> {
         let units = self.units().canonicalize().unwrap();
         let units = units.to_str().unwrap().as_bytes();
         let names = fs::read_dir("/proc").unwrap().flatten();
         let pids = names.filter_map(|it| it.file_name().to_str()?.parse::<u32>().ok());
-        pids.filter(|pid| {
-            ["environ", "cmdline"].iter().any(|file| {
-                let text = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-                text.windows(units.len()).any(|it| it == units)
+        let names_it = |text: &[u8]| text.windows(units.len()).any(|it| it == units);
+        pids.filter(|pid| *pid != std::process::id())
+            .filter(|pid| {
+                let marked = ["environ", "cmdline"].iter().any(|file| {
+                    names_it(&fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default())
+                });
+                let open = fs::read_dir(format!("/proc/{pid}/fd"));
+                let mut open = open.into_iter().flatten().flatten();
+                let holds = |it: fs::DirEntry| {
+                    fs::read_link(it.path()).is_ok_and(|it| names_it(it.as_os_str().as_bytes()))
+                };
+                marked || open.any(holds)
             })
-        })
-        .collect()
+            .collect()
+    }
+
+    /// The cgroups of its tasks that are still there.
+    fn cgroups(&self) -> Vec<PathBuf> {
+        let units = fs::read_dir(self.units()).unwrap().flatten();
+        let files = units.flat_map(|unit| fs::read_dir(unit.path()).unwrap().flatten());
+        let claims = files.filter_map(|file| fs::read_link(file.path()).ok());
+        let cgroups = claims.filter_map(|claim| {
+            let claim: serde_json::Value = serde_json::from_str(claim.to_str()?).ok()?;
+            Some(PathBuf::from(claim["cgroup"].as_str()?))
+        });
+        cgroups.filter(|cgroup| cgroup.exists()).collect()
     }
 
     async fn until_nothing_lives(&self) {
@@ -129,6 +151,7 @@ impl Drop for Place {
             assert!(since.elapsed() < PATIENCE, "{alive:?} still live");
             std::thread::sleep(Duration::from_millis(5));
         }
+        assert_eq!(self.cgroups(), [PathBuf::new(); 0]);
     }
 }
 
@@ -186,7 +209,7 @@ fn found(keepers: &Keepers, unit: &str) -> Handle {
 }
 
 /// Another process that starts what it is told, to be killed.
-fn server(place: &Place, spec: &Spec, fail_at: Option<&str>) -> Child {
+fn server(place: &Place, spec: &Spec, warm: bool, fail_at: Option<&str>) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args([
@@ -199,6 +222,9 @@ fn server(place: &Place, spec: &Spec, fail_at: Option<&str>) -> Child {
         .env(SERVED, serde_json::to_string(spec).unwrap())
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
+    if warm {
+        command.env(WARM, "yes");
+    }
     if let Some(step) = fail_at {
         command.env(FAIL_AT, step);
     }
@@ -220,6 +246,9 @@ async fn a_server_to_be_killed() {
     };
     let keepers = Keepers::new(program(), units.into()).unwrap();
     let spec: Spec = serde_json::from_str(&spec).unwrap();
+    if std::env::var_os(WARM).is_some() {
+        keepers.warm();
+    }
     let handle = keepers.start(&spec).unwrap();
     println!(" called");
     let _ = handle.started().await;
@@ -254,13 +283,13 @@ async fn the_task_gets_what_the_spec_says_and_nothing_else() {
     let other = tempfile::NamedTempFile::new().unwrap();
     // What the server itself inherited without wanting it.
     let inherits = format!(
-        "exec 9>{}; exec {} __keeper \"$0\"",
+        "exec 9>{}; exec {} __keeper \"$@\"",
         other.path().display(),
         program().path.display()
     );
     let place = Place::with(Program {
         path: "/bin/bash".into(),
-        arguments: vec!["-c".into(), inherits.into()],
+        arguments: vec!["-c".into(), inherits.into(), "bash".into()],
     });
     let mut spec = place.spec(
         "a",
@@ -510,12 +539,12 @@ async fn a_log_of_a_gigabyte_keeps_its_newest() {
 #[tokio::test]
 async fn a_limit_on_files_costs_bytes_of_the_log_and_nothing_else() {
     let limited = format!(
-        "ulimit -f 64; exec {} __keeper \"$0\"",
+        "ulimit -f 64; exec {} __keeper \"$@\"",
         program().path.display()
     );
     let place = Place::with(Program {
         path: "/bin/bash".into(),
-        arguments: vec!["-c".into(), limited.into()],
+        arguments: vec!["-c".into(), limited.into(), "bash".into()],
     });
     let exit = place.run("a", "head -c 200000 /dev/zero; exit 9").await;
     assert_eq!(exit.end, End::Code(9));
@@ -748,7 +777,7 @@ async fn a_killed_server_loses_nothing() {
     let script = "echo once >> marks; echo 1; echo > up; while [ ! -e go ]; do sleep 0.02; done; \
                   seq 2 5000; exit 7";
     let spec = place.spec("a", script);
-    let mut first = server(&place, &spec, None);
+    let mut first = server(&place, &spec, false, None);
     assert!(says(&mut first, " started"));
     place.until_written("up").await;
     first.kill().unwrap();
@@ -777,7 +806,7 @@ async fn a_killed_server_loses_nothing() {
 #[tokio::test]
 async fn an_adopted_task_can_be_stopped() {
     let place = Place::new();
-    let mut first = server(&place, &place.spec("a", "sleep 600"), None);
+    let mut first = server(&place, &place.spec("a", "sleep 600"), true, None);
     assert!(says(&mut first, " started"));
     first.kill().unwrap();
     first.wait().unwrap();
@@ -794,7 +823,7 @@ async fn a_server_killed_at_any_instant_of_a_start_starts_once() {
         let unit = format!("u{at}");
         let marks = format!("marks-{at}");
         let spec = place.spec(&unit, &format!("echo once >> {marks}; exit 7"));
-        let mut first = server(&place, &spec, None);
+        let mut first = server(&place, &spec, at % 2 == 1, None);
         assert!(says(&mut first, "running 1 test"));
         let since = Instant::now();
         while since.elapsed() < Duration::from_micros(at * 400) {
@@ -869,6 +898,52 @@ async fn keepers_are_reaped_whoever_waits() {
 }
 
 #[tokio::test]
+async fn a_keeper_in_store_runs_what_it_is_told_and_ends_when_nobody_can_tell_it() {
+    let place = Place::new();
+    let children = || {
+        let list = fs::read_dir("/proc").unwrap().flatten();
+        let pids = list.filter_map(|it| it.file_name().to_str()?.parse::<u32>().ok());
+        pids.collect::<Vec<_>>()
+    };
+    place.keepers.warm();
+    place.keepers.warm();
+    let before = children();
+    let handle = place.start("a", "exit 4");
+    assert!(before.contains(&handle.pid()), "it was there before");
+    assert_eq!(exit(&handle).await.end, End::Code(4));
+    // More than a pipe holds is told in another way.
+    let mut spec = place.spec("b", "exit ${#LONG}");
+    spec.env
+        .extend((0..40).map(|n| (format!("LONG{n}"), "x".repeat(50_000))));
+    spec.env.insert("LONG".into(), "x".repeat(200));
+    place.keepers.warm();
+    let handle = place.keepers.start(&spec).unwrap();
+    assert_eq!(exit(&handle).await.end, End::Code(200));
+
+    // With a server of its own, to see the one in store end with it.
+    let mut first = server(&place, &place.spec("c", "exit 0"), true, None);
+    assert!(says(&mut first, " ended"));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let binary = fs::canonicalize(program().path).unwrap();
+    let orphans = || {
+        children()
+            .into_iter()
+            .filter(|pid| {
+                let exe = fs::read_link(format!("/proc/{pid}/exe"));
+                let parent = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+                exe.is_ok_and(|it| it == binary)
+                    && !parent.contains(&format!("\nPPid:\t{}\n", std::process::id()))
+                    && fs::read_link(format!("/proc/{pid}/fd/0"))
+                        .is_ok_and(|it| it.to_string_lossy().starts_with("pipe:"))
+                    && parent.contains("\nPPid:\t1\n")
+            })
+            .count()
+    };
+    until("nobody waits in vain", || orphans() == 0).await;
+}
+
+#[tokio::test]
 async fn memory_that_may_not_be_used_is_not_given() {
     let place = Place::new();
     let mut spec = place.spec(
@@ -888,12 +963,15 @@ async fn a_crash_at_any_step_executes_once_or_tells_that_it_is_lost() {
         return;
     }
     let place = Place::new();
-    for (at, step) in FAIL_POINTS.iter().enumerate() {
+    let steps = FAIL_POINTS
+        .iter()
+        .flat_map(|step| [(step, false), (step, true)]);
+    for (at, (step, warm)) in steps.enumerate() {
         let unit = format!("u{at}");
         let marks = format!("marks-{at}");
         let mut spec = place.spec(&unit, &format!("echo once >> {marks}; echo said; exit 7"));
         spec.grace_ms = 100;
-        let mut first = server(&place, &spec, Some(step));
+        let mut first = server(&place, &spec, warm, Some(step));
         // Killed itself, or has seen its keeper die.
         first.wait().unwrap();
 
@@ -926,6 +1004,7 @@ async fn a_crash_at_any_step_executes_once_or_tells_that_it_is_lost() {
                 assert!(times <= 1, "{step}");
             }
         }
+        assert_eq!(place.cgroups(), [PathBuf::new(); 0], "{step}");
         again.remove(&unit).unwrap();
     }
 }

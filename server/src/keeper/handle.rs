@@ -1,26 +1,25 @@
 //! Starting keepers and finding them again: the server's side.
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, Permissions};
 use std::future::Future;
-use std::io::{self, ErrorKind, Seek as _, Write as _};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::process::{PidfdFlags, Signal, pidfd_open};
+use rustix::process::Signal;
 
 use super::mark::{self, Claim, Folder, Seen};
+use super::spare::Store;
 use super::spec::{Ended, Found, Lost, NotStarted, Program, Spec, StartError};
 use super::watch::{Shared, Watcher};
-use super::{FAIL_AT, fail, process, sweep};
+use super::{fail, sweep};
 
 /// All units of a server.
 pub struct Keepers {
-    program: Program,
+    store: Arc<Store>,
     units: PathBuf,
     watcher: Arc<Watcher>,
     /// Those that were running when they were last looked at: looking again costs nothing.
@@ -57,12 +56,19 @@ impl Keepers {
         // It may have been there with other rights.
         fs::set_permissions(&units, Permissions::from_mode(0o700))?;
         Ok(Self {
-            program,
+            store: Arc::new(Store::new(program)),
             // Tasks know their unit by it, from wherever the server is started.
             units: fs::canonicalize(units)?,
             watcher: Watcher::get()?,
             known: Mutex::default(),
         })
+    }
+
+    /// Puts a keeper in store, so that the first start is as quick as those after it: it takes a large
+    /// program longer to load than all that is done before a task is executed. The keeper in store ends
+    /// when this value goes, or this process.
+    pub fn warm(&self) {
+        self.store.fill(&self.watcher);
     }
 
     /// Starts a keeper, which claims the generation and executes the task. Where that has happened
@@ -83,7 +89,10 @@ impl Keepers {
             Err(error) => return Err(io("make the unit's folder")(error)),
         }
         fail::at("start.folder");
-        let shared = self.spawn(&folder, spec)?;
+        let shared = self
+            .store
+            .send(&self.watcher, &folder, spec)
+            .map_err(io("start a keeper"))?;
         self.known().insert(spec.unit.clone(), shared.clone());
         Ok(Handle { shared })
     }
@@ -109,40 +118,6 @@ impl Keepers {
         };
         let shared = Shared::ended(folder, generation, pid, ended);
         Ok(Some(Handle { shared }))
-    }
-
-    fn spawn(&self, folder: &Path, spec: &Spec) -> Result<Arc<Shared>, StartError> {
-        let told = told(spec).map_err(io("hand over what to do"))?;
-        fail::at("start.spec");
-        let (report, tell) = io::pipe().map_err(io("make a pipe"))?;
-        // Nothing here may need a fork: with `posix_spawn` it takes the same time however large the
-        // server is.
-        let mut command = Command::new(&self.program.path);
-        command
-            .args(&self.program.arguments)
-            .arg(folder)
-            .env_clear()
-            .stdin(told)
-            .stdout(tell)
-            .stderr(Stdio::null());
-        if cfg!(debug_assertions)
-            && let Some(place) = std::env::var_os(FAIL_AT)
-        {
-            command.env(FAIL_AT, place);
-        }
-        let child = command.spawn().map_err(io("start a keeper"))?;
-        // What was handed over is open in here too until then.
-        drop(command);
-        fail::at("start.spawned");
-        let pid = child.id();
-        // Not reaped before the watcher does, so that it is the one.
-        let process = process::as_pid(pid)
-            .ok_or_else(|| ErrorKind::Other.into())
-            .and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?))
-            .map_err(io("hold the keeper"))?;
-        self.watcher
-            .started((folder, spec.generation), pid, process, report)
-            .map_err(io("watch the keeper"))
     }
 
     /// What became of a generation of a unit.
@@ -251,15 +226,6 @@ impl Keepers {
             swept.await.unwrap_or_default()
         }
     }
-}
-
-/// What a keeper is told, as a file without a name: all of it is there before the keeper is, and it is
-/// never where others could read it.
-fn told(spec: &Spec) -> io::Result<File> {
-    let mut file = File::from(memfd_create("spec", MemfdFlags::CLOEXEC)?);
-    file.write_all(&serde_json::to_vec(spec)?)?;
-    file.rewind()?;
-    Ok(file)
 }
 
 impl Handle {

@@ -87,7 +87,7 @@ fn report(controllers: Option<Vec<String>>) -> LimitsReport {
 }
 
 /// The cgroup of this process, where one below it may be made and filled.
-fn base() -> Option<PathBuf> {
+pub(super) fn base() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     let mount = mounts.lines().find_map(|line| {
         let mut words = line.split(' ').skip(1);
@@ -120,9 +120,9 @@ fn controllers_below(base: &Path) -> Vec<String> {
 }
 
 /// Where the cgroup of a unit would be.
-pub(super) fn place_for(unit: &str) -> Option<PathBuf> {
+pub(super) fn place_for(unit: &str, base: &Path) -> PathBuf {
     // With the pid, because two servers may have units of one name.
-    Some(base()?.join(format!("skytower-{unit}-{}", std::process::id())))
+    base.join(format!("skytower-{unit}-{}", std::process::id()))
 }
 
 /// The cgroup of a task. It goes when the value does, unless something in it survives.
@@ -229,7 +229,15 @@ fn remove(path: &Path) {
     for below in below(path) {
         remove(&below);
     }
-    let _ = fs::remove_dir(path);
+    for _ in 0..20 {
+        match fs::remove_dir(path) {
+            // Whoever has just been reaped may be leaving it yet.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            _ => return,
+        }
+    }
 }
 
 fn below(path: &Path) -> Vec<PathBuf> {

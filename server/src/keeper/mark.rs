@@ -57,13 +57,9 @@ impl Folder {
     }
 
     /// Locks a file of it; none when somebody else holds it.
-    pub(super) fn lock(&self, name: &str) -> io::Result<Option<File>> {
+    pub(super) fn lock(&self, name: &str) -> io::Result<Option<Lock>> {
         let file = self.file(name, OFlags::RDWR | OFlags::CREATE)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Lock::of(file, FlockOperation::NonBlockingLockExclusive)
     }
 
     /// Does anybody hold the lock. Asking disturbs nobody who asks too, and a keeper that wants it asks
@@ -74,11 +70,7 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         };
-        match flock(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => Ok(false),
-            Err(Errno::WOULDBLOCK) => Ok(true),
-            Err(error) => Err(error.into()),
-        }
+        Ok(Lock::of(file, FlockOperation::NonBlockingLockShared)?.is_none())
     }
 
     /// The claim on a generation.
@@ -208,13 +200,10 @@ impl Folder {
             }
             Some(Claim::By(keeper)) => keeper,
         };
-        if let (_, Some(exit)) = self.record(generation)? {
-            return Ok(Seen::Ended(exit));
-        }
+        // Until it is dead, what it has written is not durable for certain, and its locks are held.
         if let Some(pidfd) = keeper.hold() {
             return Ok(Seen::Running(keeper, pidfd));
         }
-        // It may have ended between both looks; now that it is dead, nothing changes any more.
         if let (_, Some(exit)) = self.record(generation)? {
             return Ok(Seen::Ended(exit));
         }
@@ -225,6 +214,35 @@ impl Folder {
             format!("its keeper (process {}) was killed", keeper.pid)
         };
         Ok(Seen::Lost(Lost { why, rebooted }))
+    }
+}
+
+/// A file that this process has locked.
+///
+/// It is unlocked, not only closed: a process that another thread starts at that moment has a copy of the
+/// descriptor until it is executed, and with it the lock.
+pub(super) struct Lock(Option<File>);
+
+impl Lock {
+    fn of(file: File, how: FlockOperation) -> io::Result<Option<Self>> {
+        match flock(&file, how) {
+            Ok(()) => Ok(Some(Self(Some(file)))),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Locked for as long as anybody has it open who inherits it.
+    pub(super) fn for_heirs(mut self) -> Option<File> {
+        self.0.take()
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Some(file) = &self.0 {
+            let _ = flock(file, FlockOperation::Unlock);
+        }
     }
 }
 
@@ -270,7 +288,7 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn this(cgroup: Option<PathBuf>) -> io::Result<Self> {
+    pub(super) fn this() -> io::Result<Self> {
         let pid = std::process::id();
         let stat = Stat::of(pid).ok_or_else(|| io::Error::other("/proc is not mounted"))?;
         Ok(Self {
@@ -278,7 +296,7 @@ impl Keeper {
             pid,
             starttime: stat.starttime,
             boot_id: process::boot_id(),
-            cgroup,
+            cgroup: None,
         })
     }
 
@@ -405,7 +423,7 @@ mod tests {
     fn a_generation_is_claimed_once() {
         let (_place, folder) = folder();
         assert_eq!(folder.claim(3).unwrap(), None);
-        let claim = Claim::By(Keeper::this(Some("/sys/fs/cgroup/a".into())).unwrap());
+        let claim = Claim::By(Keeper::this().unwrap());
         assert!(folder.make_claim(3, &claim).unwrap());
         assert!(!folder.make_claim(3, &Claim::CalledOff).unwrap());
         assert_eq!(folder.claim(3).unwrap(), Some(claim));
@@ -416,7 +434,7 @@ mod tests {
     #[test]
     fn a_keeper_of_another_boot_is_dead_whoever_has_its_pid() {
         let (_place, folder) = folder();
-        let mut keeper = Keeper::this(None).unwrap();
+        let mut keeper = Keeper::this().unwrap();
         "another".clone_into(&mut keeper.boot_id);
         folder.make_claim(1, &Claim::By(keeper)).unwrap();
         let Seen::Lost(lost) = folder.see(1).unwrap() else {
@@ -429,7 +447,7 @@ mod tests {
     #[test]
     fn another_process_with_the_pid_of_a_keeper_is_not_it() {
         let (_place, folder) = folder();
-        let mut keeper = Keeper::this(None).unwrap();
+        let mut keeper = Keeper::this().unwrap();
         keeper.starttime += 1;
         folder.make_claim(1, &Claim::By(keeper)).unwrap();
         assert!(matches!(folder.see(1).unwrap(), Seen::Lost(lost) if !lost.rebooted));

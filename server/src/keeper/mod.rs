@@ -15,6 +15,8 @@
 //! its pipes, not its session, not its memory. Nor is a keeper ever told to die with anybody
 //! (`PR_SET_PDEATHSIG` fires when the *thread* that spawned it ends).
 //!
+//! A keeper has to load a large program first, so one is kept in store that has: see [`Keepers::warm`].
+//!
 //! **Invariant: the end is written down before the lock is let go.** So a free lock without an exit
 //! record means that the keeper was killed, or the machine, and that the task's end is not known.
 //!
@@ -38,13 +40,15 @@ mod mark;
 mod process;
 mod run;
 mod signals;
+mod spare;
 mod spec;
 mod sweep;
 mod task;
 mod tree;
 mod watch;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub use fail::{FAIL_AT, FAIL_POINTS};
@@ -55,7 +59,8 @@ pub use spec::{
     End, Ended, Exit, Found, Limits, Lost, NotStarted, Program, Spec, StartError, signal_name,
 };
 
-/// The hidden subcommand, followed by the unit's folder.
+/// The hidden subcommand, followed by the unit's folder; without one it waits to be told on standard
+/// input.
 pub const SUBCOMMAND: &str = "__keeper";
 /// In the environment of all processes of a unit: its name.
 pub const UNIT: &str = "SKYTOWER_UNIT";
@@ -70,6 +75,5 @@ pub fn dispatch() -> Option<ExitCode> {
     if arguments.next().as_deref() != Some(OsStr::new(SUBCOMMAND)) {
         return None;
     }
-    let folder: OsString = arguments.next()?;
-    Some(run::keep(folder.as_ref()))
+    Some(run::keep(arguments.next().map(PathBuf::from)))
 }

@@ -1,10 +1,9 @@
 //! The life of a keeper.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, PipeReader, Read as _, Write as _};
 use std::os::fd::AsFd as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
@@ -19,10 +18,10 @@ use rustix::process::{
 
 use super::limits::{self, Cgroup};
 use super::log::Log;
-use super::mark::{self, Claim, Executed, Folder, Keeper, Record};
+use super::mark::{self, Claim, Executed, Folder, Keeper, Lock, Record};
 use super::process::{Stat, boot_ms, now_ms};
 use super::signals::Signals;
-use super::spec::{End, Exit, Spec, signal_name};
+use super::spec::{End, Errand, Exit, Spec, signal_name};
 use super::task::{self, Gifts, Oom};
 use super::watch::Report;
 use super::{fail, kernel, tree};
@@ -45,11 +44,25 @@ const READS: usize = 16;
 /// What is read at most when everybody who wrote is dead: more than a pipe holds.
 const DRAIN: usize = 4 * 1024 * 1024;
 
-/// Runs what standard input says, in the unit's folder.
-pub(super) fn keep(folder: &OsStr) -> ExitCode {
+/// Runs what standard input says, in the unit's folder; where none is named, standard input says that too.
+pub(super) fn keep(folder: Option<PathBuf>) -> ExitCode {
     fail::at("keeper.begun");
     kernel::close_inherited();
-    match start(Path::new(folder)) {
+    let started = Ready::new().and_then(|ready| {
+        let (folder, spec) = match folder {
+            Some(folder) => {
+                let spec = told().map_err(failed("read what to do"))?;
+                (folder, spec)
+            }
+            None => match errand(&ready.signals).map_err(failed("read what to do"))? {
+                Some(errand) => (errand.folder.into_owned(), errand.spec.into_owned()),
+                None => return Ok(None),
+            },
+        };
+        fail::at("keeper.told");
+        start(ready, &folder, spec)
+    });
+    match started {
         Ok(Some(keeping)) => keeping.keep(),
         Ok(None) => ExitCode::SUCCESS,
         Err(reason) => {
@@ -91,7 +104,7 @@ struct Keeping {
     noted: bool,
     buffer: Vec<u8>,
     /// Held until the end of the process.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// What is under way. Times are those of [`boot_ms`].
@@ -109,28 +122,51 @@ enum Phase {
     Killing { since: u64, next: u64 },
 }
 
+/// What does not depend on the task.
+struct Ready {
+    signals: Signals,
+    oom: Oom,
+    cgroups: Option<PathBuf>,
+    this: Keeper,
+}
+
+impl Ready {
+    fn new() -> Result<Self, String> {
+        // Before any lock is taken: whoever finds it locked may send signals.
+        let signals = Signals::catch().map_err(failed("catch signals"))?;
+        let _ = setsid();
+        let _ = std::env::set_current_dir("/");
+        let _ = rustix::thread::set_name(c"skytower-keeper");
+        // What a task leaves behind becomes this process's child: nothing can get away from it.
+        set_child_subreaper(Some(getpid())).map_err(failed("become a subreaper"))?;
+        // What gained privileges could not be killed any more.
+        rustix::thread::set_no_new_privs(true).map_err(failed("give up gaining privileges"))?;
+        let oom = Oom::open();
+        // Its memory holds the task's secrets.
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+        let core = Rlimit {
+            current: Some(0),
+            maximum: getrlimit(Resource::Core).maximum,
+        };
+        let _ = setrlimit(Resource::Core, core);
+        Ok(Self {
+            signals,
+            oom,
+            cgroups: limits::base(),
+            this: Keeper::this().map_err(failed("look at oneself"))?,
+        })
+    }
+}
+
 /// Everything up to the execution. None when there was nothing to do; the reason when nothing was
 /// executed and nothing claimed.
-fn start(path: &Path) -> Result<Option<Keeping>, String> {
-    // Before the lock is taken: whoever finds it locked may send signals.
-    let signals = Signals::catch().map_err(failed("catch signals"))?;
-    let _ = setsid();
-    let _ = rustix::thread::set_name(c"skytower-keeper");
-    // What a task leaves behind becomes this process's child: nothing can get away from it.
-    set_child_subreaper(Some(getpid())).map_err(failed("become a subreaper"))?;
-    // What gained privileges could not be killed any more.
-    rustix::thread::set_no_new_privs(true).map_err(failed("give up gaining privileges"))?;
-    let mut oom = Oom::open();
-    // Its memory holds the task's secrets.
-    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    let core = Rlimit {
-        current: Some(0),
-        maximum: getrlimit(Resource::Core).maximum,
-    };
-    let _ = setrlimit(Resource::Core, core);
-
-    let spec = told().map_err(failed("read what to do"))?;
-    fail::at("keeper.told");
+fn start(ready: Ready, path: &Path, spec: Spec) -> Result<Option<Keeping>, String> {
+    let Ready {
+        signals,
+        mut oom,
+        cgroups,
+        this,
+    } = ready;
     let folder = Folder::open(path).map_err(failed("open the unit's folder"))?;
     let Some(lock) = lock(&folder, spec.generation)? else {
         tell(&Report::Taken);
@@ -165,15 +201,19 @@ fn start(path: &Path) -> Result<Option<Keeping>, String> {
     let tree = folder
         .lock(mark::TREE_LOCK)
         .map_err(failed("lock the tree"))?
+        .and_then(Lock::for_heirs)
         .ok_or("something of an earlier generation still runs")?;
     fail::at("keeper.log_opened");
     let (output, input) = io::pipe().map_err(failed("make a pipe"))?;
     rustix::io::ioctl_fionbio(&output, true).map_err(failed("make a pipe"))?;
 
-    let place = limits::place_for(&spec.unit);
-    let keeper = Keeper::this(place.clone()).map_err(failed("look at oneself"))?;
+    let place = cgroups.map(|base| limits::place_for(&spec.unit, &base));
+    let claim = Claim::By(Keeper {
+        cgroup: place.clone(),
+        ..this
+    });
     if !folder
-        .make_claim(spec.generation, &Claim::By(keeper))
+        .make_claim(spec.generation, &claim)
         .map_err(failed("claim the generation"))?
     {
         tell(&Report::Taken);
@@ -249,8 +289,39 @@ fn told() -> io::Result<Spec> {
     Ok(serde_json::from_slice(&text)?)
 }
 
+/// Waits until it is told; none when whoever would tell is gone, or when it is to end.
+fn errand(signals: &Signals) -> io::Result<Option<Errand<'static>>> {
+    let mut text = Vec::new();
+    let mut wanted = 0;
+    loop {
+        let (stdin, wake) = (rustix::stdio::stdin(), signals.wake());
+        let mut sources = [&stdin, &wake].map(|fd| PollFd::new(fd, PollFlags::IN));
+        let _ = poll(&mut sources, None);
+        if signals.stop() | signals.kill() {
+            return Ok(None);
+        }
+        if sources[0].revents().is_empty() {
+            continue;
+        }
+        let mut piece = [0; 4096];
+        let read = rustix::io::read(stdin, &mut piece)?;
+        if read == 0 {
+            return Ok(None);
+        }
+        text.extend_from_slice(&piece[..read]);
+        if let Some((length, _)) = text.split_first_chunk() {
+            wanted = size_of::<u64>() + u64::from_le_bytes(*length) as usize;
+        }
+        if wanted > 0 && text.len() >= wanted {
+            rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+            let errand = serde_json::from_slice(&text[size_of::<u64>()..])?;
+            return Ok(Some(errand));
+        }
+    }
+}
+
 /// Waits for an earlier generation to be gone; none when the generation itself is claimed by then.
-fn lock(folder: &Folder, generation: u64) -> Result<Option<File>, String> {
+fn lock(folder: &Folder, generation: u64) -> Result<Option<Lock>, String> {
     let until = boot_ms() + LOCK_PATIENCE_MS;
     loop {
         let lock = folder

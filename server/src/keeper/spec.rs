@@ -1,16 +1,17 @@
 //! What a keeper is told, and what becomes of its task.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::Handle;
 
-/// How a keeper is called; the folder of its unit is added.
+/// How a keeper is called. The folder of its unit is added, or nothing for one in store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     /// What is executed.
@@ -65,6 +66,14 @@ impl fmt::Debug for Spec {
             .field("limits", &self.limits)
             .finish()
     }
+}
+
+/// What a keeper is told that was started before it was known for which unit.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Errand<'a> {
+    /// The unit's folder.
+    pub(super) folder: Cow<'a, Path>,
+    pub(super) spec: Cow<'a, Spec>,
 }
 
 /// What a task may use. [`super::limits_in_force`] tells which of it this machine can enforce.

@@ -28,10 +28,22 @@ pub(super) fn sweep(unit: &str, path: &Path) -> Vec<u32> {
             _ => None,
         });
     let claims: Vec<_> = claims.collect();
+    let until = boot_ms() + PATIENCE_MS;
     // Held, so that no generation is started meanwhile: it would be marked in the same way.
-    let Ok(Some(_lock)) = folder.lock(KEEPER_LOCK) else {
+    let _lock = loop {
+        if let Ok(Some(lock)) = folder.lock(KEEPER_LOCK) {
+            break lock;
+        }
         let alive = claims.iter().filter(|it| it.hold().is_some());
-        return alive.map(|it| it.pid).collect();
+        let alive: Vec<_> = alive.map(|it| it.pid).collect();
+        if !alive.is_empty() {
+            return alive;
+        }
+        // A keeper that was killed while it forked has left the lock to its child, until that executes.
+        if boot_ms() >= until {
+            return holders(&folder.path.join(KEEPER_LOCK));
+        }
+        sleep(EVERY);
     };
     let boot = super::process::boot_id();
     let cgroups: Vec<_> = claims
@@ -39,7 +51,6 @@ pub(super) fn sweep(unit: &str, path: &Path) -> Vec<u32> {
         .filter(|it| it.boot_id == boot)
         .filter_map(|it| Cgroup::left_at(it.cgroup.as_deref()?))
         .collect();
-    let until = boot_ms() + PATIENCE_MS;
     let mut quiet = false;
     loop {
         for cgroup in &cgroups {
@@ -111,6 +122,12 @@ fn is_marked(pid: u32, unit: &str, folder: &Path) -> bool {
         })
     };
     has(UNIT, unit.as_bytes()) && has(UNIT_FOLDER, folder.as_os_str().as_bytes())
+}
+
+fn holders(path: &Path) -> Vec<u32> {
+    let mut pids = super::process::all();
+    pids.retain(|pid| *pid != std::process::id() && has_open(*pid, path));
+    pids
 }
 
 fn has_open(pid: u32, path: &Path) -> bool {

@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 use std::io::{self, PipeReader, Read as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::event::epoll;
 use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::mark::{Folder, Seen};
+use super::spare::{Spawned, Store};
 use super::spec::{End, Ended, Exit, Lost, NotStarted, signal_name};
 
 /// What a keeper tells who has started it, as a line on its standard output.
@@ -159,10 +160,13 @@ struct Watched {
 }
 
 struct Entry {
-    shared: Arc<Shared>,
+    /// None of a keeper in store.
+    shared: Option<Arc<Shared>>,
     process: Arc<OwnedFd>,
     /// What it reports, until it has.
     report: Option<PipeReader>,
+    /// Filled again when it has reported.
+    store: Option<Weak<Store>>,
 }
 
 impl Watcher {
@@ -187,17 +191,57 @@ impl Watcher {
         Ok(watcher)
     }
 
-    /// Waits for a keeper that this process has just started and that will report.
+    /// Waits for a keeper that this process has just started, for a unit.
     pub(super) fn started(
         &self,
+        spawned: Spawned,
         (folder, generation): (&Path, u64),
-        pid: u32,
-        process: OwnedFd,
-        report: PipeReader,
+        store: &Arc<Store>,
     ) -> io::Result<Arc<Shared>> {
-        let shared = Shared::new(folder, generation, pid, State::default());
-        self.add(&shared, process, Some(report))?;
+        let shared = Shared::new(folder, generation, spawned.pid, State::default());
+        let process = Arc::new(spawned.process);
+        lock(&shared.keeper).process = Some(process.clone());
+        self.add(Entry {
+            shared: Some(shared.clone()),
+            process,
+            report: Some(spawned.report),
+            store: Some(Arc::downgrade(store)),
+        })?;
         Ok(shared)
+    }
+
+    /// Waits for a keeper that this process has just put in store.
+    pub(super) fn stored(&self, spawned: Spawned) -> io::Result<u64> {
+        self.add(Entry {
+            shared: None,
+            process: Arc::new(spawned.process),
+            report: Some(spawned.report),
+            store: None,
+        })
+    }
+
+    /// Gives a keeper in store its unit, if `tell` succeeds in telling it. Its report and its end are
+    /// heard by that unit's handles from then on.
+    pub(super) fn assign(
+        &self,
+        name: u64,
+        pid: u32,
+        (folder, generation): (&Path, u64),
+        store: &Arc<Store>,
+        tell: impl FnOnce() -> bool,
+    ) -> Option<Arc<Shared>> {
+        // Held, so that nothing is heard of it in between.
+        let mut watched = lock(&self.watched);
+        let entry = watched.keepers.get_mut(&name)?;
+        if !tell() {
+            let _ = pidfd_send_signal(&entry.process, Signal::KILL);
+            return None;
+        }
+        let shared = Shared::new(folder, generation, pid, State::default());
+        lock(&shared.keeper).process = Some(entry.process.clone());
+        entry.shared = Some(shared.clone());
+        entry.store = Some(Arc::downgrade(store));
+        Some(shared)
     }
 
     /// Waits for a keeper that was found.
@@ -214,40 +258,37 @@ impl Watcher {
 
     /// One that holds its lock hears.
     fn adopt(&self, shared: &Arc<Shared>, pid: u32, process: OwnedFd) -> io::Result<()> {
-        lock(&shared.keeper).pid = pid;
+        let process = Arc::new(process);
+        let mut keeper = lock(&shared.keeper);
+        keeper.pid = pid;
+        keeper.process = Some(process.clone());
+        drop(keeper);
         shared.look_started();
-        self.add(shared, process, None)?;
+        self.add(Entry {
+            shared: Some(shared.clone()),
+            process,
+            report: None,
+            store: None,
+        })?;
         shared.hears();
         Ok(())
     }
 
-    fn add(
-        &self,
-        shared: &Arc<Shared>,
-        process: OwnedFd,
-        report: Option<PipeReader>,
-    ) -> io::Result<()> {
-        let process = Arc::new(process);
-        lock(&shared.keeper).process = Some(process.clone());
+    fn add(&self, entry: Entry) -> io::Result<u64> {
         // Held until all is in place: the thread looks it up.
         let mut watched = lock(&self.watched);
         let name = watched.next;
         watched.next += 1;
-        let add = |source: &dyn std::os::fd::AsFd, what: u64| {
+        let add = |source: BorrowedFd<'_>, what: u64| {
             let data = epoll::EventData::new_u64(name * 2 + what);
-            epoll::add(&self.epoll, source.as_fd(), data, epoll::EventFlags::IN)
+            epoll::add(&self.epoll, source, data, epoll::EventFlags::IN)
         };
-        if let Some(report) = &report {
-            add(report, 1)?;
+        if let Some(report) = &entry.report {
+            add(report.as_fd(), 1)?;
         }
-        add(&process, 0)?;
-        let entry = Entry {
-            shared: shared.clone(),
-            process,
-            report,
-        };
+        add(entry.process.as_fd(), 0)?;
         watched.keepers.insert(name, entry);
-        Ok(())
+        Ok(name)
     }
 
     fn run(&self) {
@@ -279,13 +320,17 @@ impl Watcher {
     }
 
     fn reports(&self, name: u64) {
-        let Some((shared, report)) = lock(&self.watched)
-            .keepers
-            .get_mut(&name)
-            .and_then(|entry| Some((entry.shared.clone(), entry.report.take()?)))
-        else {
+        let mut watched = lock(&self.watched);
+        let Some(entry) = watched.keepers.get_mut(&name) else {
             return;
         };
+        let Some(report) = entry.report.take() else {
+            return;
+        };
+        let (shared, store) = (entry.shared.clone(), entry.store.take());
+        drop(watched);
+        // One in store has nothing to say: it is dying.
+        let Some(shared) = shared else { return };
         match read(report) {
             Some(Report::Started) => {
                 shared.set_started(Ok(()));
@@ -293,12 +338,13 @@ impl Watcher {
             }
             // It ends, and then the reason is looked for where it lasts, in the folder.
             Some(Report::NotStarted { reason }) => {
-                let mut keeper = lock(&shared.keeper);
-                keeper.asked = None;
-                drop(keeper);
                 shared.set_started(Err(NotStarted { reason }));
             }
             Some(Report::Taken) | None => {}
+        }
+        // Only now: nobody waits for it, and it takes a processor for a while.
+        if let Some(store) = store.and_then(|store| store.upgrade()) {
+            store.fill(self);
         }
     }
 
@@ -310,7 +356,7 @@ impl Watcher {
         let _ = epoll::delete(&self.epoll, &*entry.process);
         // Not a child of this process: then it is reaped elsewhere.
         let status = waitid(WaitId::PidFd(entry.process.as_fd()), WaitIdOptions::EXITED);
-        let shared = entry.shared;
+        let Some(shared) = entry.shared else { return };
         let pid = shared.pid();
         let died = status.ok().flatten().and_then(|status| died(&status));
         let died = died.unwrap_or_else(|| "was killed".to_owned());
