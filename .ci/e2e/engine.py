@@ -1,4 +1,5 @@
 """The local engine beside a real SkyPilot: the sample team, seen, used and cleared away."""
+import glob
 import os
 import time
 import urllib.request
@@ -13,11 +14,18 @@ def left_of(home):
         try:
             with open(f"/proc/{pid}/cmdline", "rb") as line, open(f"/proc/{pid}/environ", "rb") as environ:
                 command = line.read()
-                if b"__server" not in command and (mark in command or mark in environ.read()):
+                # A keeper in store has nothing to keep yet, and ends with the server.
+                in_store = command.endswith(b"\0__keeper\0") and not has_units(pid, home)
+                if b"__server" not in command and not in_store and (mark in command or mark in environ.read()):
                     found.append(command.replace(b"\0", b" ").decode(errors="replace"))
         except OSError:
             pass
     return found
+
+
+def has_units(pid, home):
+    units = os.path.join(home, "engine", "units")
+    return any(os.readlink(file).startswith(units) for file in glob.glob(f"/proc/{pid}/fd/*") if os.path.islink(file))
 
 
 def local(rows):

@@ -297,7 +297,8 @@ impl Tower {
                 String::from_utf8_lossy(&bytes).replace('\0', " ")
             };
             let command = read("cmdline");
-            if command.contains(&mark) || read("environ").contains(&mark) {
+            let is_ours = command.contains(&mark) || read("environ").contains(&mark);
+            if is_ours && !is_in_store(pid, &command, &mark) {
                 found.push((pid, command));
             }
         }
@@ -360,6 +361,18 @@ pub fn signal(pid: u32, signal: rustix::process::Signal) {
     if let Some(pid) = rustix::process::Pid::from_raw(pid as i32) {
         let _ = rustix::process::kill_process(pid, signal);
     }
+}
+
+/// A keeper that has nothing to keep yet: it has no unit's file open, and ends with the server.
+fn is_in_store(pid: u32, command: &str, engine: &str) -> bool {
+    let units = format!("{engine}/units/");
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd"));
+    let mut files = files.into_iter().flatten().flatten();
+    let has = files.any(|file| {
+        let target = std::fs::read_link(file.path()).unwrap_or_default();
+        target.to_string_lossy().starts_with(&units)
+    });
+    command.trim_end().ends_with("__keeper") && !has
 }
 
 pub fn pids() -> Vec<u32> {
