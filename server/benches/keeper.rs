@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use measure::{line, median, span};
-use skytower_server::keeper::{End, Ended, Keepers, Limits, Program, Spec};
+use skytower_server::keeper::{End, Ended, Handle, Keepers, Limits, Program, Spec};
 
 const ROUNDS: usize = 60;
 
@@ -87,7 +87,8 @@ fn ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
-/// Medians of both, in turns; the first turn of both only warms.
+/// Lower quartiles of both, in turns: the others tell how busy the machine is with something else. The
+/// first turn of both only warms.
 async fn start_to_execution(
     keepers: impl Fn() -> Arc<Keepers>,
     folder: &Path,
@@ -125,37 +126,48 @@ async fn start_to_execution(
         ours.push(ms(since));
         handle.ended().await;
     }
-    (median(ours.split_off(1)), median(floor.split_off(1)))
+    (quartile(ours.split_off(1)), quartile(floor.split_off(1)))
+}
+
+fn quartile(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 4]
 }
 
 /// What a keeper that has been at work holds and shares with nobody.
 async fn memory(keepers: &Keepers, folder: &Path) {
-    let mut handles = Vec::new();
+    let mut handles = Killed(Vec::new());
     for at in 0..30 {
         let script = "seq 100000; echo up > $SKYTOWER_UNIT; exec sleep 600";
         let unit = format!("held-{at}");
-        let command = ["/bin/sh", "-c", script];
-        handles.push(
-            keepers
-                .start(&spec(unit.clone(), folder, &command))
-                .unwrap(),
-        );
+        let spec = spec(unit.clone(), folder, &["/bin/sh", "-c", script]);
+        handles.0.push(keepers.start(&spec).unwrap());
         while !folder.join(&unit).exists() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
-    let kib = handles.iter().map(|handle| private_dirty(handle.pid()));
+    let kib = handles.0.iter().map(|handle| private_dirty(handle.pid()));
     let kib = median(kib.collect());
     println!(
         "{:<40} {:>6.2} MiB   promised: 1.5 MiB",
         "memory of a keeper",
         kib / 1024.0
     );
-    for handle in &handles {
-        handle.kill();
-    }
-    for handle in &handles {
+    let ending = handles.0.clone();
+    drop(handles);
+    for handle in ending {
         handle.ended().await;
+    }
+}
+
+/// Also when the benchmark itself fails, such as for a pipe that nobody reads.
+struct Killed(Vec<Handle>);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        for handle in &self.0 {
+            handle.kill();
+        }
     }
 }
 

@@ -151,7 +151,7 @@ impl Drop for Place {
             assert!(since.elapsed() < PATIENCE, "{alive:?} still live");
             std::thread::sleep(Duration::from_millis(5));
         }
-        assert_eq!(self.cgroups(), [PathBuf::new(); 0]);
+        assert!(self.cgroups().is_empty(), "{:?}", self.cgroups());
     }
 }
 
@@ -989,6 +989,7 @@ async fn a_crash_at_any_step_executes_once_or_tells_that_it_is_lost() {
                 "keeper.locked",
                 "keeper.reserved",
                 "keeper.log_opened",
+                "keeper.forked",
             ]
             .contains(step);
         let after_exit = ["keeper.exit_written", "keeper.exit_durable"].contains(step);
@@ -1004,7 +1005,7 @@ async fn a_crash_at_any_step_executes_once_or_tells_that_it_is_lost() {
                 assert!(times <= 1, "{step}");
             }
         }
-        assert_eq!(place.cgroups(), [PathBuf::new(); 0], "{step}");
+        assert!(place.cgroups().is_empty(), "{step}");
         again.remove(&unit).unwrap();
     }
 }

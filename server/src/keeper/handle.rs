@@ -15,7 +15,7 @@ use super::mark::{self, Claim, Folder, Seen};
 use super::spare::Store;
 use super::spec::{Ended, Found, Lost, NotStarted, Program, Spec, StartError};
 use super::watch::{Shared, Watcher};
-use super::{fail, sweep};
+use super::{fail, limits, sweep};
 
 /// All units of a server.
 pub struct Keepers {
@@ -213,6 +213,7 @@ impl Keepers {
             .lock(mark::TREE_LOCK)?
             .ok_or_else(|| busy("some of its processes live"))?;
         self.known().remove(unit);
+        limits::remove_empty(&folder.path);
         mark::remove(&folder)
     }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, CWD, Mode, OFlags, access, openat};
@@ -119,10 +120,29 @@ fn controllers_below(base: &Path) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Where the cgroup of a unit would be.
-pub(super) fn place_for(unit: &str, base: &Path) -> PathBuf {
-    // With the pid, because two servers may have units of one name.
-    base.join(format!("skytower-{unit}-{}", std::process::id()))
+/// Where the cgroup of a unit's task is to be.
+pub(super) fn place_for(unit: &Path, base: &Path) -> PathBuf {
+    base.join(format!("{}{}", prefix(unit), std::process::id()))
+}
+
+/// How the cgroups of a unit are called, whichever keeper has made them. Two servers may have units of one
+/// name, in folders of their own.
+fn prefix(unit: &Path) -> String {
+    let folder = xxhash_rust::xxh3::xxh3_64(unit.as_os_str().as_bytes());
+    let name = unit.file_name().unwrap_or_default().to_string_lossy();
+    format!("skytower-{folder:016x}-{name}-")
+}
+
+/// Removes what keepers of a unit have made that were killed before they could say so: then they are empty.
+pub(super) fn remove_empty(unit: &Path) {
+    let Some(base) = base() else { return };
+    let prefix = prefix(unit);
+    for cgroup in below(&base) {
+        let name = cgroup.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(&prefix) {
+            remove(&cgroup);
+        }
+    }
 }
 
 /// The cgroup of a task. It goes when the value does, unless something in it survives.

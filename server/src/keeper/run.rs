@@ -22,7 +22,7 @@ use super::mark::{self, Claim, Executed, Folder, Keeper, Lock, Record};
 use super::process::{Stat, boot_ms, now_ms};
 use super::signals::Signals;
 use super::spec::{End, Errand, Exit, Spec, signal_name};
-use super::task::{self, Gifts, Oom};
+use super::task::{self, Gifts, Oom, Prepared};
 use super::watch::Report;
 use super::{fail, kernel, tree};
 
@@ -207,9 +207,24 @@ fn start(ready: Ready, path: &Path, spec: Spec) -> Result<Option<Keeping>, Strin
     let (output, input) = io::pipe().map_err(failed("make a pipe"))?;
     rustix::io::ioctl_fionbio(&output, true).map_err(failed("make a pipe"))?;
 
-    let place = cgroups.map(|base| limits::place_for(&spec.unit, &base));
+    // A cgroup that cannot be made is not missed.
+    let place = cgroups.map(|base| limits::place_for(path, &base));
+    let cgroup = place
+        .as_ref()
+        .and_then(|place| Cgroup::make(place, &spec.limits).ok());
+    let prepared = task::prepare(
+        &spec,
+        Gifts {
+            unit: path,
+            output: input,
+            tree,
+            cgroup: cgroup.as_ref(),
+            oom: &mut oom,
+        },
+    );
+    fail::at("keeper.forked");
     let claim = Claim::By(Keeper {
-        cgroup: place.clone(),
+        cgroup: place,
         ..this
     });
     if !folder
@@ -219,21 +234,16 @@ fn start(ready: Ready, path: &Path, spec: Spec) -> Result<Option<Keeping>, Strin
         tell(&Report::Taken);
         return Ok(None);
     }
-    // From here on whatever happens is recorded. A cgroup that cannot be made is not missed.
-    let cgroup = place.and_then(|place| Cgroup::make(&place, &spec.limits).ok());
+    // From here on whatever happens is recorded.
     let started_at_ms = now_ms();
     let started = boot_ms();
     let executed = if signals.stop() | signals.kill() {
+        let _ = prepared.map(Prepared::call_off);
         Err(("it was stopped before it was started".to_owned(), true))
     } else {
-        let gifts = Gifts {
-            unit: path,
-            output: input,
-            tree,
-            cgroup: cgroup.as_ref(),
-            oom: &mut oom,
-        };
-        task::execute(&spec, gifts).map_err(|reason| (reason, false))
+        prepared
+            .and_then(|prepared| prepared.execute(&spec))
+            .map_err(|reason| (reason, false))
     };
     let mut record = record;
     let task = match executed {

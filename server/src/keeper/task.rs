@@ -1,6 +1,5 @@
 //! Executing the task, and saying exactly why that did not work.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -8,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
-use rustix::process::{Pid, Signal, getppid, kill_process, setsid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, setsid, waitpid};
 
 use super::kernel::{Forked, fork};
 use super::limits::{Cgroup, limit_memory};
 use super::spec::Spec;
-use super::{UNIT, UNIT_FOLDER, fail};
+use super::{UNIT, UNIT_FOLDER};
 
 /// Descriptors below are those that scripts use by number.
 const OUT_OF_THE_WAY: i32 = 100;
@@ -34,8 +33,16 @@ pub(super) struct Gifts<'a> {
     pub(super) oom: &'a mut Oom,
 }
 
-/// Executes the task: in a session, a group and, where there is one, a cgroup of its own.
-pub(super) fn execute(spec: &Spec, gifts: Gifts<'_>) -> Result<Pid, String> {
+/// A process that gets everything ready and waits for the word to execute the task.
+pub(super) struct Prepared {
+    pid: Pid,
+    go: PipeWriter,
+    answer: PipeReader,
+}
+
+/// Makes that process: in a session, a group and, where there is one, a cgroup of its own. It gets ready
+/// while the claim is written; without the word it ends.
+pub(super) fn prepare(spec: &Spec, gifts: Gifts<'_>) -> Result<Prepared, String> {
     let [program, arguments @ ..] = spec.command.as_slice() else {
         return Err("it has no command".to_owned());
     };
@@ -44,79 +51,97 @@ pub(super) fn execute(spec: &Spec, gifts: Gifts<'_>) -> Result<Pid, String> {
     }
     // Entered here already, so that a missing folder is not taken for a missing program.
     std::env::set_current_dir(&spec.folder).map_err(|error| folder_reason(&spec.folder, &error))?;
-    let pid = execute_here(spec, program, arguments, gifts);
+    let prepared = prepare_here(spec, program, arguments, gifts);
     // Nobody is to find the file system busy because of a keeper.
     let _ = std::env::set_current_dir("/");
-    pid
+    prepared.map_err(|error| reason(spec, &error))
 }
 
-fn execute_here(
+fn prepare_here(
     spec: &Spec,
     program: &str,
     arguments: &[String],
     gifts: Gifts<'_>,
-) -> Result<Pid, String> {
-    let failed = |error: io::Error| reason(program, &spec.env, &error);
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env_clear()
-        .envs(&spec.env)
-        .env(UNIT, &spec.unit)
-        .env(UNIT_FOLDER, gifts.unit)
-        .stdin(Stdio::null())
-        .stdout(gifts.output.try_clone().map_err(failed)?)
-        .stderr(gifts.output);
-    let (answer, tell) = io::pipe().map_err(failed)?;
-    let memory = spec.limits.memory_bytes;
-    let memory = memory.filter(|_| !gifts.cgroup.is_some_and(Cgroup::limits_memory));
-    let keeper = rustix::process::getpid();
-
+) -> io::Result<Prepared> {
+    let (answer, tell) = io::pipe()?;
+    let (told, go) = io::pipe()?;
     gifts.oom.set(OOM_TASK);
     let forked = fork(gifts.cgroup.map(Cgroup::as_fd));
     if let Ok(Forked::Child { joined }) = forked {
-        let prepare = || -> io::Result<()> {
-            setsid()?;
-            if let Some(cgroup) = gifts.cgroup
-                && !joined
-            {
-                // Without limits it is only one more way to find what a task leaves.
-                let joined = cgroup.join();
-                if spec.limits.any() {
-                    joined?;
-                }
-            }
-            if let Some(bytes) = memory {
-                limit_memory(bytes)?;
-            }
-            let tree = fcntl_dupfd_cloexec(&gifts.tree, OUT_OF_THE_WAY)
-                .or_else(|_| fcntl_dupfd_cloexec(&gifts.tree, 3))?;
-            fcntl_setfd(&tree, FdFlags::empty())?;
-            // It stays open across the execution, in this process and nowhere else.
-            std::mem::forget(tree);
-            // Without its keeper nobody would read what it writes.
-            if getppid() != Some(keeper) {
-                return Err(Errno::SRCH.into());
-            }
-            Ok(())
-        };
-        give_up(&command_failed(prepare(), &mut command), tell);
+        drop((answer, go));
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .env_clear()
+            .envs(&spec.env)
+            .env(UNIT, &spec.unit)
+            .env(UNIT_FOLDER, gifts.unit);
+        let ready = get_ready(spec, gifts, joined, &mut command).and_then(|()| wait_for(told));
+        // It returns only when it has failed.
+        let error = ready.err().unwrap_or_else(|| command.exec());
+        give_up(&error, tell);
     }
     gifts.oom.restore();
-    let Forked::Parent(pid) = forked.map_err(failed)? else {
-        unreachable!("the child has executed or given up");
-    };
-    fail::at("keeper.forked");
-    drop(tell);
-    match error_of(answer) {
-        None => Ok(pid),
-        Some(error) => Err(failed(error)),
+    match forked? {
+        Forked::Parent(pid) => Ok(Prepared { pid, go, answer }),
+        Forked::Child { .. } => unreachable!("it has executed or given up"),
     }
 }
 
-/// Executes, if it could be prepared; returns only when something failed.
-fn command_failed(prepared: io::Result<()>, command: &mut Command) -> io::Error {
-    prepared.err().unwrap_or_else(|| command.exec())
+/// What the new process does to itself.
+fn get_ready(spec: &Spec, gifts: Gifts<'_>, joined: bool, command: &mut Command) -> io::Result<()> {
+    setsid()?;
+    if let Some(cgroup) = gifts.cgroup
+        && !joined
+    {
+        // Without limits it is only one more way to find what a task leaves.
+        let joined = cgroup.join();
+        if spec.limits.any() {
+            joined?;
+        }
+    }
+    if let Some(bytes) = spec.limits.memory_bytes
+        && !gifts.cgroup.is_some_and(Cgroup::limits_memory)
+    {
+        limit_memory(bytes)?;
+    }
+    let tree = fcntl_dupfd_cloexec(&gifts.tree, OUT_OF_THE_WAY)
+        .or_else(|_| fcntl_dupfd_cloexec(&gifts.tree, 3))?;
+    fcntl_setfd(&tree, FdFlags::empty())?;
+    // It stays open across the execution, in this process and nowhere else.
+    std::mem::forget(tree);
+    command
+        .stdin(Stdio::null())
+        .stdout(gifts.output.try_clone()?)
+        .stderr(gifts.output);
+    Ok(())
+}
+
+/// Waits for the word. Without a keeper, which alone would read what the task writes, there is none.
+fn wait_for(mut told: PipeReader) -> io::Result<()> {
+    let mut word = [0];
+    told.read_exact(&mut word)
+}
+
+impl Prepared {
+    /// Gives the word. Returns when the task was executed, or why it was not.
+    pub(super) fn execute(mut self, spec: &Spec) -> Result<Pid, String> {
+        // Who is dead by now has not answered either.
+        let _ = self.go.write_all(&[1]);
+        match error_of(self.answer) {
+            None => Ok(self.pid),
+            Some(error) => {
+                let _ = waitpid(Some(self.pid), WaitOptions::empty());
+                Err(reason(spec, &error))
+            }
+        }
+    }
+
+    /// Does not give it; the process has ended when it returns.
+    pub(super) fn call_off(self) {
+        drop(self.go);
+        let _ = waitpid(Some(self.pid), WaitOptions::empty());
+    }
 }
 
 /// Tells the keeper why nothing was executed, and ends without running any of its code.
@@ -145,12 +170,9 @@ fn folder_reason(folder: &Path, error: &io::Error) -> String {
     }
 }
 
-fn reason(
-    program: &str,
-    env: &std::collections::BTreeMap<String, String>,
-    error: &io::Error,
-) -> String {
-    let found = find(program, env.get("PATH").map(OsStr::new));
+fn reason(spec: &Spec, error: &io::Error) -> String {
+    let program = spec.command.first().map_or("", String::as_str);
+    let found = find(program, spec);
     match (Errno::from_io_error(error), found) {
         (Some(Errno::NOENT), Some(path)) => match interpreter(&path) {
             Some(interpreter) => {
@@ -177,14 +199,14 @@ fn reason(
     }
 }
 
-/// Where the program is, in the current folder or in PATH.
-fn find(program: &str, path: Option<&OsStr>) -> Option<PathBuf> {
+/// Where the program is, seen from the working folder or in PATH.
+fn find(program: &str, spec: &Spec) -> Option<PathBuf> {
     if program.contains('/') {
-        return Some(PathBuf::from(program)).filter(|path| path.exists());
+        return Some(spec.folder.join(program)).filter(|path| path.exists());
     }
-    let path = path.unwrap_or(OsStr::new("/bin:/usr/bin"));
+    let path = spec.env.get("PATH").map_or("/bin:/usr/bin", String::as_str);
     std::env::split_paths(path)
-        .map(|folder| folder.join(program))
+        .map(|folder| spec.folder.join(folder).join(program))
         .find(|path| path.exists())
 }
 
@@ -240,11 +262,21 @@ mod tests {
     use std::collections::BTreeMap;
     use std::os::unix::fs::PermissionsExt as _;
 
+    use super::super::spec::Limits;
     use super::*;
 
     fn why(program: &str, error: Errno) -> String {
-        let env = BTreeMap::from([("PATH".to_owned(), "/nowhere".to_owned())]);
-        reason(program, &env, &error.into())
+        let spec = Spec {
+            unit: "a".to_owned(),
+            generation: 1,
+            command: vec![program.to_owned()],
+            folder: "/".into(),
+            env: BTreeMap::from([("PATH".to_owned(), "/nowhere".to_owned())]),
+            grace_ms: 0,
+            log_cap: 0,
+            limits: Limits::default(),
+        };
+        reason(&spec, &error.into())
     }
 
     #[test]
