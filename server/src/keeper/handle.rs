@@ -53,6 +53,7 @@ impl Keepers {
             .recursive(true)
             .mode(0o700)
             .create(&units)?;
+        limits::remove_empty();
         // It may have been there with other rights.
         fs::set_permissions(&units, Permissions::from_mode(0o700))?;
         Ok(Self {
@@ -213,7 +214,6 @@ impl Keepers {
             .lock(mark::TREE_LOCK)?
             .ok_or_else(|| busy("some of its processes live"))?;
         self.known().remove(unit);
-        limits::remove_empty(&folder.path);
         mark::remove(&folder)
     }
 

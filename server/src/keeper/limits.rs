@@ -3,12 +3,13 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, CWD, Mode, OFlags, access, openat};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::mark::Keeper;
+use super::process;
 use super::spec::Limits;
 
 const PERIOD_US: f64 = 100_000.0;
@@ -120,27 +121,26 @@ fn controllers_below(base: &Path) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Where the cgroup of a unit's task is to be.
-pub(super) fn place_for(unit: &Path, base: &Path) -> PathBuf {
-    base.join(format!("{}{}", prefix(unit), std::process::id()))
+/// What the names of our cgroups begin with.
+const OURS: &str = "skytower-";
+
+/// Where the cgroup of a keeper's task is to be.
+pub(super) fn place_for(keeper: &Keeper, base: &Path) -> PathBuf {
+    base.join(format!("{OURS}{}-{}", keeper.pid, keeper.starttime))
 }
 
-/// How the cgroups of a unit are called, whichever keeper has made them. Two servers may have units of one
-/// name, in folders of their own.
-fn prefix(unit: &Path) -> String {
-    let folder = xxhash_rust::xxh3::xxh3_64(unit.as_os_str().as_bytes());
-    let name = unit.file_name().unwrap_or_default().to_string_lossy();
-    format!("skytower-{folder:016x}-{name}-")
-}
-
-/// Removes what keepers of a unit have made that were killed before they could say so: then they are empty.
-pub(super) fn remove_empty(unit: &Path) {
+/// Removes what keepers have left that were killed before their task was executed: their cgroups are
+/// empty, and nobody else knows of them.
+pub(super) fn remove_empty() {
     let Some(base) = base() else { return };
-    let prefix = prefix(unit);
     for cgroup in below(&base) {
         let name = cgroup.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with(&prefix) {
-            remove(&cgroup);
+        let keeper = name.strip_prefix(OURS).and_then(|it| it.split_once('-'));
+        if let Some((pid, starttime)) = keeper
+            && let (Ok(pid), Ok(starttime)) = (pid.parse::<u32>(), starttime.parse::<u64>())
+            && process::hold(pid, |stat| stat.starttime == starttime).is_none()
+        {
+            let _ = fs::remove_dir(cgroup);
         }
     }
 }
@@ -152,49 +152,46 @@ pub(super) struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes it and sets what it can enforce.
-    pub(super) fn make(path: &Path, limits: &Limits) -> io::Result<Self> {
+    pub(super) fn make(path: &Path) -> io::Result<Self> {
+        fs::create_dir(path)?;
+        Self::left_at(path).inspect_err(|_| drop(fs::remove_dir(path)))
+    }
+
+    /// Sets what it can enforce.
+    pub(super) fn limit(&self, limits: &Limits) {
         if limits.any()
-            && let Some(base) = path.parent()
+            && let Some(base) = self.path.parent()
         {
             for controller in ["+memory", "+pids", "+cpu"] {
                 // One by one: what is not there does not prevent the others.
                 let _ = set(base, "cgroup.subtree_control", controller);
             }
         }
-        fs::create_dir(path)?;
-        let folder = openat(
-            CWD,
-            path,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .inspect_err(|_| drop(fs::remove_dir(path)))?;
-        let made = Self {
-            path: path.to_owned(),
-            folder,
-        };
         if let Some(bytes) = limits.memory_bytes {
-            let _ = set(path, "memory.max", &bytes.to_string());
+            let _ = set(&self.path, "memory.max", &bytes.to_string());
             // A task of which a part was killed would go on without sense.
-            let _ = set(path, "memory.oom.group", "1");
+            let _ = set(&self.path, "memory.oom.group", "1");
         }
         if let Some(processes) = limits.processes {
-            let _ = set(path, "pids.max", &processes.to_string());
+            let _ = set(&self.path, "pids.max", &processes.to_string());
         }
         if let Some(cpus) = limits.cpus {
             let quota = (cpus * PERIOD_US).max(1000.0) as u64;
-            let _ = set(path, "cpu.max", &format!("{quota} {PERIOD_US}"));
+            let _ = set(&self.path, "cpu.max", &format!("{quota} {PERIOD_US}"));
         }
-        Ok(made)
     }
 
     /// One that a keeper has left.
-    pub(super) fn left_at(path: &Path) -> Option<Self> {
+    pub(super) fn left_at(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = openat(CWD, path, flags, Mode::empty()).ok()?;
-        let path = path.to_owned();
-        Some(Self { path, folder })
+        Ok(Self {
+            path: path.to_owned(),
+            folder: openat(CWD, path, flags, Mode::empty())?,
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {

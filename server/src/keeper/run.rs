@@ -1,5 +1,6 @@
 //! The life of a keeper.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, PipeReader, Read as _, Write as _};
 use std::os::fd::AsFd as _;
@@ -22,7 +23,7 @@ use super::mark::{self, Claim, Executed, Folder, Keeper, Lock, Record};
 use super::process::{Stat, boot_ms, now_ms};
 use super::signals::Signals;
 use super::spec::{End, Errand, Exit, Spec, signal_name};
-use super::task::{self, Gifts, Oom, Prepared};
+use super::task::{Oom, Waiting};
 use super::watch::Report;
 use super::{fail, kernel, tree};
 
@@ -125,9 +126,11 @@ enum Phase {
 /// What does not depend on the task.
 struct Ready {
     signals: Signals,
-    oom: Oom,
-    cgroups: Option<PathBuf>,
     this: Keeper,
+    output: PipeReader,
+    /// Before its cgroup goes, it has to.
+    waiting: Waiting,
+    cgroup: Option<Cgroup>,
 }
 
 impl Ready {
@@ -141,7 +144,7 @@ impl Ready {
         set_child_subreaper(Some(getpid())).map_err(failed("become a subreaper"))?;
         // What gained privileges could not be killed any more.
         rustix::thread::set_no_new_privs(true).map_err(failed("give up gaining privileges"))?;
-        let oom = Oom::open();
+        let mut oom = Oom::open();
         // Its memory holds the task's secrets.
         let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
         let core = Rlimit {
@@ -149,11 +152,22 @@ impl Ready {
             maximum: getrlimit(Resource::Core).maximum,
         };
         let _ = setrlimit(Resource::Core, core);
+        let mut this = Keeper::this().map_err(failed("look at oneself"))?;
+        // One that cannot be made is not missed.
+        let cgroup =
+            limits::base().and_then(|base| Cgroup::make(&limits::place_for(&this, &base)).ok());
+        this.cgroup = cgroup.as_ref().map(|cgroup| cgroup.path().to_owned());
+        let (output, input) = io::pipe().map_err(failed("make a pipe"))?;
+        rustix::io::ioctl_fionbio(&output, true).map_err(failed("make a pipe"))?;
+        let waiting = Waiting::new(input, cgroup.as_ref(), &mut oom)
+            .map_err(failed("make a process for the task"))?;
+        fail::at("keeper.forked");
         Ok(Self {
             signals,
-            oom,
-            cgroups: limits::base(),
-            this: Keeper::this().map_err(failed("look at oneself"))?,
+            this,
+            output,
+            waiting,
+            cgroup,
         })
     }
 }
@@ -163,9 +177,11 @@ impl Ready {
 fn start(ready: Ready, path: &Path, spec: Spec) -> Result<Option<Keeping>, String> {
     let Ready {
         signals,
-        mut oom,
-        cgroups,
         this,
+        output,
+        cgroup,
+        // Dropped before its cgroup, because it is declared after it.
+        mut waiting,
     } = ready;
     let folder = Folder::open(path).map_err(failed("open the unit's folder"))?;
     let Some(lock) = lock(&folder, spec.generation)? else {
@@ -198,37 +214,21 @@ fn start(ready: Ready, path: &Path, spec: Spec) -> Result<Option<Keeping>, Strin
     let _ = rustix::stdio::dup2_stderr(&file);
     let log = Log::open(file, spec.log_cap).map_err(failed("open the log"))?;
     folder.note("");
-    let tree = folder
-        .lock(mark::TREE_LOCK)
-        .map_err(failed("lock the tree"))?
-        .and_then(Lock::for_heirs)
-        .ok_or("something of an earlier generation still runs")?;
+    if folder.is_locked(mark::TREE_LOCK).map_err(failed("look"))? {
+        return Err("something of an earlier generation still runs".to_owned());
+    }
     fail::at("keeper.log_opened");
-    let (output, input) = io::pipe().map_err(failed("make a pipe"))?;
-    rustix::io::ioctl_fionbio(&output, true).map_err(failed("make a pipe"))?;
-
-    // A cgroup that cannot be made is not missed.
-    let place = cgroups.map(|base| limits::place_for(path, &base));
-    let cgroup = place
-        .as_ref()
-        .and_then(|place| Cgroup::make(place, &spec.limits).ok());
-    let prepared = task::prepare(
-        &spec,
-        Gifts {
-            unit: path,
-            output: input,
-            tree,
-            cgroup: cgroup.as_ref(),
-            oom: &mut oom,
-        },
-    );
-    fail::at("keeper.forked");
-    let claim = Claim::By(Keeper {
-        cgroup: place,
-        ..this
-    });
+    if let Some(cgroup) = &cgroup {
+        cgroup.limit(&spec.limits);
+    }
+    let errand = Errand {
+        folder: Cow::Borrowed(path),
+        spec: Cow::Borrowed(&spec),
+    };
+    // It gets ready while the claim is written. If it cannot be told, it says why when it gets the word.
+    let _ = waiting.tell(&errand);
     if !folder
-        .make_claim(spec.generation, &claim)
+        .make_claim(spec.generation, &Claim::By(this))
         .map_err(failed("claim the generation"))?
     {
         tell(&Report::Taken);
@@ -238,12 +238,10 @@ fn start(ready: Ready, path: &Path, spec: Spec) -> Result<Option<Keeping>, Strin
     let started_at_ms = now_ms();
     let started = boot_ms();
     let executed = if signals.stop() | signals.kill() {
-        let _ = prepared.map(Prepared::call_off);
+        drop(waiting);
         Err(("it was stopped before it was started".to_owned(), true))
     } else {
-        prepared
-            .and_then(|prepared| prepared.execute(&spec))
-            .map_err(|reason| (reason, false))
+        waiting.execute().map_err(|reason| (reason, false))
     };
     let mut record = record;
     let task = match executed {
@@ -301,8 +299,6 @@ fn told() -> io::Result<Spec> {
 
 /// Waits until it is told; none when whoever would tell is gone, or when it is to end.
 fn errand(signals: &Signals) -> io::Result<Option<Errand<'static>>> {
-    let mut text = Vec::new();
-    let mut wanted = 0;
     loop {
         let (stdin, wake) = (rustix::stdio::stdin(), signals.wake());
         let mut sources = [&stdin, &wake].map(|fd| PollFd::new(fd, PollFlags::IN));
@@ -313,20 +309,14 @@ fn errand(signals: &Signals) -> io::Result<Option<Errand<'static>>> {
         if sources[0].revents().is_empty() {
             continue;
         }
-        let mut piece = [0; 4096];
-        let read = rustix::io::read(stdin, &mut piece)?;
-        if read == 0 {
-            return Ok(None);
-        }
-        text.extend_from_slice(&piece[..read]);
-        if let Some((length, _)) = text.split_first_chunk() {
-            wanted = size_of::<u64>() + u64::from_le_bytes(*length) as usize;
-        }
-        if wanted > 0 && text.len() >= wanted {
+        if sources[0].revents().contains(PollFlags::IN) {
+            let mut from = File::from(stdin.try_clone_to_owned()?);
+            let errand = Errand::read(&mut from)?;
             rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-            let errand = serde_json::from_slice(&text[size_of::<u64>()..])?;
             return Ok(Some(errand));
         }
+        // Everybody who could tell has closed it.
+        return Ok(None);
     }
 }
 

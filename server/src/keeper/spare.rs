@@ -77,7 +77,11 @@ impl Store {
             .take();
         let unit = (folder, spec.generation);
         if let Some(mut spare) = spare {
-            let errand = framed(folder, spec)?;
+            let errand = Errand {
+                folder: Cow::Borrowed(folder),
+                spec: Cow::Borrowed(spec),
+            };
+            let errand = errand.framed()?;
             fail::at("start.spec");
             // All at once or not at all: the pipe is empty, and what it does not hold is for the other
             // way, not for waiting here.
@@ -125,19 +129,6 @@ impl Store {
             report,
         })
     }
-}
-
-/// What a keeper in store is told, after its length.
-fn framed(folder: &Path, spec: &Spec) -> io::Result<Vec<u8>> {
-    let errand = Errand {
-        folder: Cow::Borrowed(folder),
-        spec: Cow::Borrowed(spec),
-    };
-    let mut bytes = vec![0; size_of::<u64>()];
-    serde_json::to_writer(&mut bytes, &errand)?;
-    let length = (bytes.len() - size_of::<u64>()) as u64;
-    bytes[..size_of::<u64>()].copy_from_slice(&length.to_le_bytes());
-    Ok(bytes)
 }
 
 /// What a keeper is told that is started for it, as a file without a name: all of it is there before the

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -68,12 +68,36 @@ impl fmt::Debug for Spec {
     }
 }
 
-/// What a keeper is told that was started before it was known for which unit.
+/// What is told to a process that was started before it was known for which unit.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Errand<'a> {
     /// The unit's folder.
     pub(super) folder: Cow<'a, Path>,
     pub(super) spec: Cow<'a, Spec>,
+}
+
+impl Errand<'_> {
+    /// In a pipe: after its length, so that nobody has to wait for the other end to be closed, of which
+    /// others may have a copy for a moment.
+    pub(super) fn framed(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; size_of::<u64>()];
+        serde_json::to_writer(&mut bytes, self)?;
+        let length = (bytes.len() - size_of::<u64>()) as u64;
+        bytes[..size_of::<u64>()].copy_from_slice(&length.to_le_bytes());
+        Ok(bytes)
+    }
+
+    /// The other end of [`Self::framed`].
+    pub(super) fn read(from: &mut impl Read) -> io::Result<Errand<'static>> {
+        let mut length = [0; size_of::<u64>()];
+        from.read_exact(&mut length)?;
+        let length = u64::from_le_bytes(length);
+        let mut text = Vec::new();
+        if from.take(length).read_to_end(&mut text)? as u64 != length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(serde_json::from_slice(&text)?)
+    }
 }
 
 /// What a task may use. [`super::limits_in_force`] tells which of it this machine can enforce.

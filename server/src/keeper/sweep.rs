@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::limits::{self, Cgroup};
+use super::limits::Cgroup;
 use super::mark::{Claim, Folder, KEEPER_LOCK, TREE_LOCK};
 use super::process::{Stat, boot_ms};
 use super::tree::{self, Seen};
@@ -49,7 +49,7 @@ pub(super) fn sweep(unit: &str, path: &Path) -> Vec<u32> {
     let cgroups: Vec<_> = claims
         .iter()
         .filter(|it| it.boot_id == boot)
-        .filter_map(|it| Cgroup::left_at(it.cgroup.as_deref()?))
+        .filter_map(|it| Cgroup::left_at(it.cgroup.as_deref()?).ok())
         .collect();
     let mut quiet = false;
     loop {
@@ -60,8 +60,6 @@ pub(super) fn sweep(unit: &str, path: &Path) -> Vec<u32> {
         let left = find();
         // Twice: what is being forked may be nowhere to be seen for a moment.
         if left.is_empty() && quiet {
-            drop(cgroups);
-            limits::remove_empty(path);
             return Vec::new();
         }
         if boot_ms() >= until {

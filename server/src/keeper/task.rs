@@ -11,7 +11,8 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, setsid, waitpid};
 
 use super::kernel::{Forked, fork};
 use super::limits::{Cgroup, limit_memory};
-use super::spec::Spec;
+use super::mark::{Folder, Lock, TREE_LOCK};
+use super::spec::{Errand, Spec};
 use super::{UNIT, UNIT_FOLDER};
 
 /// Descriptors below are those that scripts use by number.
@@ -20,144 +21,145 @@ const OUT_OF_THE_WAY: i32 = 100;
 const OOM_TASK: i32 = 200;
 const OOM_KEEPER: i32 = -900;
 
-/// What the task is given beside its [`Spec`].
-pub(super) struct Gifts<'a> {
-    /// The unit's folder.
-    pub(super) unit: &'a Path,
-    /// Where it writes.
-    pub(super) output: PipeWriter,
-    /// Locked; it inherits it, on purpose.
-    pub(super) tree: File,
-    /// Where it is born.
-    pub(super) cgroup: Option<&'a Cgroup>,
-    pub(super) oom: &'a mut Oom,
-}
-
-/// A process that gets everything ready and waits for the word to execute the task.
-pub(super) struct Prepared {
+/// A process that waits: first to be told what to execute, then for the word to do it. It ends when the
+/// keeper does, or loses interest, and so is no task yet.
+pub(super) struct Waiting {
     pid: Pid,
-    go: PipeWriter,
+    go: Option<PipeWriter>,
     answer: PipeReader,
 }
 
-/// Makes that process: in a session, a group and, where there is one, a cgroup of its own. It gets ready
-/// while the claim is written; without the word it ends.
-pub(super) fn prepare(spec: &Spec, gifts: Gifts<'_>) -> Result<Prepared, String> {
+impl Waiting {
+    /// Makes it, with what it writes to and, where there is one, in a cgroup of its own.
+    pub(super) fn new(
+        output: PipeWriter,
+        cgroup: Option<&Cgroup>,
+        oom: &mut Oom,
+    ) -> io::Result<Self> {
+        let (answer, tell) = io::pipe()?;
+        let (told, go) = io::pipe()?;
+        oom.set(OOM_TASK);
+        let forked = fork(cgroup.map(Cgroup::as_fd));
+        if let Ok(Forked::Child { joined }) = forked {
+            drop((answer, go));
+            let cgroup = cgroup.map(|cgroup| (cgroup, joined));
+            // It returns only when it has failed.
+            give_up(&execute(told, output, cgroup), tell);
+        }
+        oom.restore();
+        match forked? {
+            Forked::Parent(pid) => Ok(Self {
+                pid,
+                go: Some(go),
+                answer,
+            }),
+            Forked::Child { .. } => unreachable!("it has executed or given up"),
+        }
+    }
+
+    /// Tells it what it will execute; it gets ready meanwhile.
+    pub(super) fn tell(&mut self, errand: &Errand<'_>) -> io::Result<()> {
+        match &mut self.go {
+            Some(go) => go.write_all(&errand.framed()?),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the word. Returns when the task was executed, or why it was not.
+    pub(super) fn execute(mut self) -> Result<Pid, String> {
+        if let Some(mut go) = self.go.take() {
+            let _ = go.write_all(&[1]);
+        }
+        let mut reason = String::new();
+        // Without a word the pipe is closed when it was executed.
+        let _ = self.answer.read_to_string(&mut reason);
+        if reason.is_empty() {
+            return Ok(self.pid);
+        }
+        let _ = waitpid(Some(self.pid), WaitOptions::empty());
+        Err(reason)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.go.take().is_some() {
+            let _ = waitpid(Some(self.pid), WaitOptions::empty());
+        }
+    }
+}
+
+/// Waits, gets ready, waits for the word, and executes. Returns why it could not.
+fn execute(mut told: PipeReader, output: PipeWriter, cgroup: Option<(&Cgroup, bool)>) -> String {
+    let errand = match Errand::read(&mut told) {
+        Ok(errand) => errand,
+        Err(error) => return format!("it was not told what to do: {error}"),
+    };
+    let spec = &*errand.spec;
     let [program, arguments @ ..] = spec.command.as_slice() else {
-        return Err("it has no command".to_owned());
+        return "it has no command".to_owned();
     };
     if spec.command.iter().any(|it| it.contains('\0')) {
-        return Err("its command holds a NUL byte".to_owned());
+        return "its command holds a NUL byte".to_owned();
     }
-    // Entered here already, so that a missing folder is not taken for a missing program.
-    std::env::set_current_dir(&spec.folder).map_err(|error| folder_reason(&spec.folder, &error))?;
-    let prepared = prepare_here(spec, program, arguments, gifts);
-    // Nobody is to find the file system busy because of a keeper.
-    let _ = std::env::set_current_dir("/");
-    prepared.map_err(|error| reason(spec, &error))
+    if let Err(error) = std::env::set_current_dir(&spec.folder) {
+        return folder_reason(&spec.folder, &error);
+    }
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(&spec.env)
+        .env(UNIT, &spec.unit)
+        .env(UNIT_FOLDER, &*errand.folder)
+        .stdin(Stdio::null());
+    let mut word = [0];
+    let error = get_ready(&errand, output, cgroup, &mut command)
+        .and_then(|()| told.read_exact(&mut word))
+        .err()
+        .unwrap_or_else(|| command.exec());
+    reason(spec, &error)
 }
 
-fn prepare_here(
-    spec: &Spec,
-    program: &str,
-    arguments: &[String],
-    gifts: Gifts<'_>,
-) -> io::Result<Prepared> {
-    let (answer, tell) = io::pipe()?;
-    let (told, go) = io::pipe()?;
-    gifts.oom.set(OOM_TASK);
-    let forked = fork(gifts.cgroup.map(Cgroup::as_fd));
-    if let Ok(Forked::Child { joined }) = forked {
-        drop((answer, go));
-        let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .env_clear()
-            .envs(&spec.env)
-            .env(UNIT, &spec.unit)
-            .env(UNIT_FOLDER, gifts.unit);
-        let ready = get_ready(spec, gifts, joined, &mut command).and_then(|()| wait_for(told));
-        // It returns only when it has failed.
-        let error = ready.err().unwrap_or_else(|| command.exec());
-        give_up(&error, tell);
-    }
-    gifts.oom.restore();
-    match forked? {
-        Forked::Parent(pid) => Ok(Prepared { pid, go, answer }),
-        Forked::Child { .. } => unreachable!("it has executed or given up"),
-    }
-}
-
-/// What the new process does to itself.
-fn get_ready(spec: &Spec, gifts: Gifts<'_>, joined: bool, command: &mut Command) -> io::Result<()> {
+/// What the process does to itself.
+fn get_ready(
+    errand: &Errand<'_>,
+    output: PipeWriter,
+    cgroup: Option<(&Cgroup, bool)>,
+    command: &mut Command,
+) -> io::Result<()> {
     setsid()?;
-    if let Some(cgroup) = gifts.cgroup
-        && !joined
-    {
+    let limits = &errand.spec.limits;
+    if let Some((cgroup, false)) = cgroup {
         // Without limits it is only one more way to find what a task leaves.
         let joined = cgroup.join();
-        if spec.limits.any() {
+        if limits.any() {
             joined?;
         }
     }
-    if let Some(bytes) = spec.limits.memory_bytes
-        && !gifts.cgroup.is_some_and(Cgroup::limits_memory)
+    if let Some(bytes) = limits.memory_bytes
+        && !cgroup.is_some_and(|(cgroup, _)| cgroup.limits_memory())
     {
         limit_memory(bytes)?;
     }
-    let tree = fcntl_dupfd_cloexec(&gifts.tree, OUT_OF_THE_WAY)
-        .or_else(|_| fcntl_dupfd_cloexec(&gifts.tree, 3))?;
+    let lock = Folder::open(&errand.folder)?.lock(TREE_LOCK)?;
+    // The keeper has looked: it was free.
+    let tree = lock.and_then(Lock::for_heirs).ok_or(Errno::BUSY)?;
+    let tree =
+        fcntl_dupfd_cloexec(&tree, OUT_OF_THE_WAY).or_else(|_| fcntl_dupfd_cloexec(&tree, 3))?;
     fcntl_setfd(&tree, FdFlags::empty())?;
     // It stays open across the execution, in this process and nowhere else.
     std::mem::forget(tree);
-    command
-        .stdin(Stdio::null())
-        .stdout(gifts.output.try_clone()?)
-        .stderr(gifts.output);
+    command.stdout(output.try_clone()?).stderr(output);
     Ok(())
 }
 
-/// Waits for the word. Without a keeper, which alone would read what the task writes, there is none.
-fn wait_for(mut told: PipeReader) -> io::Result<()> {
-    let mut word = [0];
-    told.read_exact(&mut word)
-}
-
-impl Prepared {
-    /// Gives the word. Returns when the task was executed, or why it was not.
-    pub(super) fn execute(mut self, spec: &Spec) -> Result<Pid, String> {
-        // Who is dead by now has not answered either.
-        let _ = self.go.write_all(&[1]);
-        match error_of(self.answer) {
-            None => Ok(self.pid),
-            Some(error) => {
-                let _ = waitpid(Some(self.pid), WaitOptions::empty());
-                Err(reason(spec, &error))
-            }
-        }
-    }
-
-    /// Does not give it; the process has ended when it returns.
-    pub(super) fn call_off(self) {
-        drop(self.go);
-        let _ = waitpid(Some(self.pid), WaitOptions::empty());
-    }
-}
-
 /// Tells the keeper why nothing was executed, and ends without running any of its code.
-fn give_up(error: &io::Error, mut tell: PipeWriter) -> ! {
-    let number = error.raw_os_error().unwrap_or(Errno::INVAL.raw_os_error());
-    let _ = tell.write_all(&number.to_ne_bytes());
+fn give_up(reason: &str, mut tell: PipeWriter) -> ! {
+    let _ = tell.write_all(reason.as_bytes());
     loop {
         let _ = kill_process(rustix::process::getpid(), Signal::KILL);
     }
-}
-
-/// None when it was executed: then the pipe was closed without a word.
-fn error_of(mut answer: PipeReader) -> Option<io::Error> {
-    let mut number = [0; 4];
-    answer.read_exact(&mut number).ok()?;
-    Some(io::Error::from_raw_os_error(i32::from_ne_bytes(number)))
 }
 
 fn folder_reason(folder: &Path, error: &io::Error) -> String {

@@ -12,7 +12,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_si
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::mark::{Folder, Seen};
+use super::mark::{Claim, Folder, Seen};
 use super::spare::{Spawned, Store};
 use super::spec::{End, Ended, Exit, Lost, NotStarted, signal_name};
 
@@ -360,14 +360,19 @@ impl Watcher {
         let pid = shared.pid();
         let died = status.ok().flatten().and_then(|status| died(&status));
         let died = died.unwrap_or_else(|| "was killed".to_owned());
-        let ended = match Folder::open(&shared.folder).and_then(|it| it.see(shared.generation)) {
+        let folder = Folder::open(&shared.folder);
+        let claim = folder.as_ref().map(|it| it.claim(shared.generation));
+        let claimed_by = match claim {
+            Ok(Ok(Some(Claim::By(keeper)))) => keeper.pid,
+            _ => pid,
+        };
+        // Another one may have been quicker.
+        lock(&shared.keeper).pid = claimed_by;
+        let ended = match folder.and_then(|it| it.see(shared.generation)) {
             Ok(Seen::Ended(exit)) => Ended::Exit(exit),
+            Ok(Seen::Lost(lost)) if lost.rebooted || claimed_by != pid => Ended::Lost(lost),
             Ok(Seen::Lost(lost)) => Ended::Lost(Lost {
-                why: if lost.rebooted {
-                    lost.why
-                } else {
-                    format!("its keeper (process {pid}) {died}")
-                },
+                why: format!("its keeper (process {pid}) {died}"),
                 ..lost
             }),
             Ok(Seen::Running(keeper, process)) => match self.adopt(&shared, keeper.pid, process) {
