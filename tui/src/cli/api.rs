@@ -343,7 +343,7 @@ mod local {
 
     use skytower_api_client::Block;
 
-    use super::{Failure, Global, Process, print, resolve};
+    use super::{Failure, Global, Process, human, print, resolve};
     use crate::connect::default_skypilot;
     use crate::local::{self, Watched, all_homes, home_of};
 
@@ -369,6 +369,14 @@ mod local {
             0 => println!("No local server runs."),
             1 => println!("The local server is stopped."),
             more => println!("{more} local servers are stopped."),
+        }
+        let going = local::tasks_going();
+        if stopped > 0 && going > 0 {
+            println!(
+                "{} of the local engine {} on; the next skytower finds them again.",
+                human::count(going, "task"),
+                if going == 1 { "goes" } else { "go" },
+            );
         }
         Ok(0)
     }

@@ -183,6 +183,23 @@ pub async fn stop(home: &Path) -> Result<bool, ClientError> {
     Ok(true)
 }
 
+/// How many processes of the local engine go on: each has a keeper, which holds a lock.
+pub fn tasks_going() -> usize {
+    let units = folder::engine().map(|engine| engine.join("units"));
+    let units = units.ok().and_then(|units| std::fs::read_dir(units).ok());
+    let is_kept = |unit: std::fs::DirEntry| {
+        let lock = File::open(unit.path().join("keeper.lock")).ok()?;
+        let held = flock(&lock, FlockOperation::NonBlockingLockShared);
+        (held == Err(rustix::io::Errno::WOULDBLOCK)).then_some(())
+    };
+    units
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(is_kept)
+        .count()
+}
+
 /// The log of the server of `home`.
 pub fn log(home: &Path) -> PathBuf {
     home.join(skytower_server::home::LOG)

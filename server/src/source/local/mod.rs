@@ -155,6 +155,7 @@ impl LocalSource {
             ..Program::default()
         };
         let keepers = Keepers::new(program, self.folder.join("units"))?;
+        keepers.warm();
         let engine = Engine::new(state, Machine::here(), EpochMs::now());
         Ok(Parts {
             folder: self.folder.clone(),
