@@ -396,14 +396,7 @@ impl Actor {
             Effect::TellBalancer(service) => self.tell_balancer(&service),
             Effect::Probe { service, replica } => self.probe(service, replica),
             Effect::RemoveFolder(folder) => self.remove_folder(&folder),
-            Effect::RemoveUnit(unit) => {
-                let keepers = self.parts.keepers.clone();
-                self.parts.runtime.spawn_blocking(move || {
-                    if let Err(error) = keepers.remove(&unit) {
-                        tracing::warn!(%error, unit, "what a unit left could not be removed");
-                    }
-                });
-            }
+            Effect::RemoveUnit(unit) => self.remove_unit(unit),
         }
     }
 
@@ -566,6 +559,15 @@ impl Actor {
         });
     }
 
+    fn remove_unit(&self, unit: String) {
+        let keepers = self.parts.keepers.clone();
+        self.parts.runtime.spawn_blocking(move || {
+            if let Err(error) = keepers.remove(&unit) {
+                tracing::warn!(%error, unit, "what a unit left could not be removed");
+            }
+        });
+    }
+
     /// Out of the way at once, so that its name can be used again; gone a little later.
     fn remove_folder(&self, folder: &str) {
         let path = self.parts.folder.join(folder);
@@ -615,6 +617,16 @@ impl Actor {
         self.parts
             .runtime
             .spawn_blocking(move || sandbox::remove(&trash));
+        let works = state.works.values();
+        let known: BTreeSet<String> = works
+            .flat_map(|work| (0..work.units.len()).map(|unit| work.unit_name(unit)))
+            .collect();
+        // Listed before anything new is started.
+        for unit in names_in(&self.parts.folder.join("units")) {
+            if !known.contains(&unit) {
+                self.remove_unit(unit);
+            }
+        }
     }
 
     /// Shows what changed.

@@ -33,7 +33,7 @@ pub(super) fn all(engine: &Engine) -> BTreeMap<Key, Arc<Entity>> {
         rows.extend((0..job.tasks.len()).map(|number| job_task(state, job, number).into()));
     }
     for each in state.services.values() {
-        rows.push(service(each).into());
+        rows.push(service(state, each).into());
         rows.extend(each.replicas.iter().map(|r| replica(state, each, r).into()));
     }
     // An engine that was never used adds nothing to what others show.
@@ -244,13 +244,31 @@ fn job_task(state: &State, job: &state::Job, number: usize) -> Job {
         infra: Some(place()),
         accelerators: cards,
         gpus,
-        cluster: work.map(|work| Text::from(work.folder.replace('/', "-"))),
+        // As SkyPilot calls the cluster of a managed job.
+        cluster: work.map(|_| Text::from(format!("{}-{}", task.name, job.id))),
         node_names: node_names(work, state),
         ..Job::default()
     }
 }
 
-fn service(service: &state::Service) -> Service {
+/// Why nobody can reach the service, when that is so.
+fn balancer_is_down(state: &State, service: &state::Service) -> Option<Text> {
+    let work = state.works.get(&service.balancer)?;
+    let Stage::Ended(End::Failed(why) | End::Lost(why)) = &work.stage else {
+        return None;
+    };
+    let taken = format!("exit code {}", crate::balancer::EXIT_PORT_TAKEN);
+    Some(Text::from(if **why == *taken {
+        format!(
+            "its load balancer cannot listen: port {} is taken",
+            service.port
+        )
+    } else {
+        format!("its load balancer has ended and is started again: {why}")
+    }))
+}
+
+fn service(state: &State, service: &state::Service) -> Service {
     let alive = || {
         let replicas = service.replicas.iter();
         replicas.filter(|replica| {
@@ -270,6 +288,8 @@ fn service(service: &state::Service) -> Service {
         ("TERMINATED", service.down.clone())
     } else if service.down.is_some() {
         ("SHUTTING_DOWN", service.down.clone())
+    } else if let Some(why) = balancer_is_down(state, service) {
+        ("CONTROLLER_FAILED", Some(why))
     } else if ready_count > 0 {
         ("READY", None)
     } else if service.failures >= super::core::FAILURES_TOO_MANY {

@@ -292,6 +292,17 @@ impl Engine {
         let autostop = autostop.or(task.resources.autostop);
         let now = self.now;
         match self.state.clusters.get(&name).map(|cluster| cluster.stage) {
+            // Whoever names a cluster that is there may not know whose it is; `exec` asks.
+            Some(ClusterStage::Up | ClusterStage::Stopped)
+                if self.state.clusters[&name].belongs.owner != belongs.owner =>
+            {
+                let owner = &self.state.clusters[&name].belongs.owner;
+                return Err(
+                    refused(format!("cluster `{name}` belongs to {owner}")).hint(format!(
+                        "take another name, or add to its queue: skytower exec {name} FILE"
+                    )),
+                );
+            }
             Some(ClusterStage::Up | ClusterStage::Stopped) => {
                 let stopped = self.state.clusters[&name].stage == ClusterStage::Stopped;
                 if stopped {

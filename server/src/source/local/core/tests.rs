@@ -287,6 +287,25 @@ fn the_machine_is_shared_by_all_clusters() {
 }
 
 #[test]
+fn nobody_launches_on_the_cluster_of_somebody_else_by_its_name() {
+    let mut world = World::new(4.0);
+    world.order(launch("dev", task(0.5))).unwrap();
+    world.order(launch("dev", task(0.5))).unwrap();
+    let other = Order::Launch {
+        name: Some("dev".into()),
+        file: file([task(0.5)]),
+        belongs: Belongs {
+            owner: "bob".into(),
+            ..belongs()
+        },
+        autostop: None,
+    };
+    let said = world.order(other).unwrap_err();
+    assert!(said.contains("cluster `dev` belongs to alice"), "{said}");
+    assert_eq!(world.engine.state.cluster_jobs.len(), 2);
+}
+
+#[test]
 fn setup_comes_first_and_a_node_that_breaks_takes_the_others_with_it() {
     let mut world = World::new(4.0);
     let mut two = task(0.5);
