@@ -32,7 +32,8 @@ pub fn log_start(mut file: &File) -> io::Result<u64> {
 
 /// The log that a keeper writes.
 pub(super) struct Log {
-    file: File,
+    /// None where it could not be opened: it is full from the beginning.
+    file: Option<File>,
     /// Where the next byte goes.
     end: u64,
     /// Where the first byte is that is kept.
@@ -70,8 +71,25 @@ impl Log {
             losing: None,
             lost_because: None,
             line_begun: false,
-            file,
+            file: Some(file),
         })
+    }
+
+    /// One that keeps nothing, for a reason.
+    pub(super) fn nowhere(because: &io::Error) -> Self {
+        Self {
+            file: None,
+            end: 0,
+            start: 0,
+            cap: 0,
+            block: BLOCK,
+            rolls: false,
+            full: true,
+            dropped: 0,
+            losing: None,
+            lost_because: Errno::from_io_error(because).or(Some(Errno::IO)),
+            line_begun: false,
+        }
     }
 
     /// Keeps what can be kept. It never fails: whoever writes must not learn of it.
@@ -157,8 +175,9 @@ impl Log {
     }
 
     fn write(&mut self, mut bytes: &[u8]) {
+        let Some(file) = &mut self.file else { return };
         while !bytes.is_empty() {
-            match self.file.write(bytes) {
+            match file.write(bytes) {
                 Ok(0) => return self.lose(bytes.len(), Errno::NOSPC),
                 Ok(written) => {
                     self.end += written as u64;
@@ -193,8 +212,9 @@ impl Log {
         if start <= self.start {
             return;
         }
+        let Some(file) = &self.file else { return };
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        match fallocate(&self.file, flags, from, start - from) {
+        match fallocate(file, flags, from, start - from) {
             Ok(()) => {
                 self.dropped += start - self.start;
                 self.start = start;
@@ -295,9 +315,9 @@ mod tests {
         let mut log = Log::open(full, 1 << 20).unwrap();
         log.append(&[b'x'; 100]);
         log.append(&[b'x'; 23]);
-        let (file, good) = self::log(1 << 20);
+        let (file, mut good) = self::log(1 << 20);
         // The disk has room again.
-        log.file = good.file.try_clone().unwrap();
+        log.file = good.file.take();
         log.losing.as_mut().unwrap().retry_at = 0;
         log.append(b"on\n");
         let (dropped, why) = log.finish();
@@ -308,6 +328,16 @@ mod tests {
             std::fs::read_to_string(file.path()).unwrap(),
             "[skytower] 123 bytes could not be written here\non\n"
         );
+    }
+
+    #[test]
+    fn without_a_file_everything_is_lost_and_told() {
+        let mut log = Log::nowhere(&Errno::NOSPC.into());
+        log.append(&[b'x'; 100]);
+        log.say("nothing");
+        let (dropped, why) = log.finish();
+        assert_eq!(dropped, 100);
+        assert!(why.unwrap().contains("No space left on device"));
     }
 
     #[test]

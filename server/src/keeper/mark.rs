@@ -276,15 +276,11 @@ pub(super) enum Claim {
 }
 
 /// A keeper, as long as it and this boot last.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Keeper {
-    /// Of what is written in the folder. Fields may be added without another version.
-    pub(super) version: u32,
     pub(super) pid: u32,
     pub(super) starttime: u64,
     pub(super) boot_id: String,
-    /// Where its task is born, if that can be done.
-    pub(super) cgroup: Option<PathBuf>,
 }
 
 impl Keeper {
@@ -292,11 +288,9 @@ impl Keeper {
         let pid = std::process::id();
         let stat = Stat::of(pid).ok_or_else(|| io::Error::other("/proc is not mounted"))?;
         Ok(Self {
-            version: 1,
             pid,
             starttime: stat.starttime,
             boot_id: process::boot_id(),
-            cgroup: None,
         })
     }
 
@@ -310,10 +304,15 @@ impl Keeper {
 }
 
 impl Claim {
+    /// With the version of what is written in the folder. Shorter than 60 bytes: then common file systems
+    /// have it in the link itself, and nothing else has to reach the disk.
     fn write(&self) -> String {
         match self {
-            // Our own type: nothing fails to serialise.
-            Self::By(keeper) => serde_json::to_string(keeper).unwrap_or_default(),
+            Self::By(Keeper {
+                pid,
+                starttime,
+                boot_id,
+            }) => format!("1 {pid} {starttime} {boot_id}"),
             Self::CalledOff | Self::Garbled => CALLED_OFF.to_owned(),
         }
     }
@@ -322,7 +321,19 @@ impl Claim {
         if text == CALLED_OFF.as_bytes() {
             return Self::CalledOff;
         }
-        serde_json::from_slice(text).map_or(Self::Garbled, Self::By)
+        let words = std::str::from_utf8(text).unwrap_or_default();
+        let words: Vec<_> = words.splitn(4, ' ').collect();
+        if let ["1", pid, starttime, boot_id] = words[..]
+            && let (Ok(pid), Ok(starttime)) = (pid.parse(), starttime.parse())
+        {
+            let boot_id = boot_id.to_owned();
+            return Self::By(Keeper {
+                pid,
+                starttime,
+                boot_id,
+            });
+        }
+        Self::Garbled
     }
 }
 
@@ -332,6 +343,8 @@ pub(super) struct Executed {
     pub(super) pid: u32,
     pub(super) starttime: u64,
     pub(super) at_ms: i64,
+    /// Where it was born.
+    pub(super) cgroup: Option<PathBuf>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -349,7 +362,9 @@ pub(super) struct Record {
 
 impl Record {
     /// Not made durable: after a power failure nothing of the task is left to be found.
-    pub(super) fn executed(&mut self, executed: Executed) -> io::Result<()> {
+    pub(super) fn executed(&mut self, mut executed: Executed) -> io::Result<()> {
+        // Its place is derived where it is not written down.
+        executed.cgroup.take_if(|it| it.as_os_str().len() > 300);
         self.line(&Line::Executed(executed))
     }
 
@@ -427,6 +442,14 @@ mod tests {
         assert!(folder.make_claim(3, &claim).unwrap());
         assert!(!folder.make_claim(3, &Claim::CalledOff).unwrap());
         assert_eq!(folder.claim(3).unwrap(), Some(claim));
+        let longest = Claim::By(Keeper {
+            pid: 4_194_304,
+            starttime: 99_999_999_999,
+            boot_id: process::boot_id(),
+        });
+        assert!(longest.write().len() < 60, "{}", longest.write());
+        assert_eq!(Claim::read(longest.write().as_bytes()), longest);
+        assert_eq!(Claim::read(b"2 of the future"), Claim::Garbled);
         assert_eq!(folder.latest().unwrap(), Some(3));
         assert!(matches!(folder.see(3).unwrap(), Seen::Running(..)));
     }
@@ -473,6 +496,7 @@ mod tests {
                 pid: u32::MAX,
                 starttime: u64::MAX,
                 at_ms: i64::MIN,
+                cgroup: Some("x".repeat(300).into()),
             })
             .unwrap();
         let mut longest = exit(&"\u{1}\\\"".repeat(100_000));

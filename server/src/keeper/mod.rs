@@ -26,8 +26,8 @@
 //! |---|---|
 //! | `keeper.lock` | locked by the keeper while it lives; never inherited |
 //! | `tree.lock` | locked by whatever of the task lives and has kept its descriptors |
-//! | `started-<generation>` | the claim: the keeper's pid, its start, the boot, the cgroup |
-//! | `run-<generation>.jsonl` | the task's pid; its exit. Its space is reserved before the claim |
+//! | `started-<generation>` | the claim: the keeper's pid, its start, the boot |
+//! | `run-<generation>.jsonl` | the task's pid and cgroup; its exit. Its space is reserved before the claim |
 //! | `log` | what the task wrote, of all generations |
 //! | `note` | something to say about the task now, for people |
 

@@ -57,7 +57,7 @@ pub(super) fn all() -> Vec<u32> {
 /// Which boot of the machine this is.
 pub(super) fn boot_id() -> String {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    id.unwrap_or_default().trim().to_owned()
+    id.unwrap_or_default().trim().replace('-', "")
 }
 
 /// A process that cannot become another one, because it is held by a descriptor; none when it is not

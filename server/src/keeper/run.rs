@@ -152,11 +152,10 @@ impl Ready {
             maximum: getrlimit(Resource::Core).maximum,
         };
         let _ = setrlimit(Resource::Core, core);
-        let mut this = Keeper::this().map_err(failed("look at oneself"))?;
+        let this = Keeper::this().map_err(failed("look at oneself"))?;
         // One that cannot be made is not missed.
         let cgroup =
             limits::base().and_then(|base| Cgroup::make(&limits::place_for(&this, &base)).ok());
-        this.cgroup = cgroup.as_ref().map(|cgroup| cgroup.path().to_owned());
         let (output, input) = io::pipe().map_err(failed("make a pipe"))?;
         rustix::io::ioctl_fionbio(&output, true).map_err(failed("make a pipe"))?;
         let waiting = Waiting::new(input, cgroup.as_ref(), &mut oom)
@@ -206,18 +205,9 @@ fn start(ready: Ready, path: &Path, spec: Spec) -> Result<Option<Keeping>, Strin
         .reserve(spec.generation)
         .map_err(failed("reserve space"))?;
     fail::at("keeper.reserved");
-    let append = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE;
-    let file = folder
-        .file(mark::LOG, append)
-        .map_err(failed("open the log"))?;
-    // Should this program fail, it is said there.
-    let _ = rustix::stdio::dup2_stderr(&file);
-    let log = Log::open(file, spec.log_cap).map_err(failed("open the log"))?;
-    folder.note("");
     if folder.is_locked(mark::TREE_LOCK).map_err(failed("look"))? {
         return Err("something of an earlier generation still runs".to_owned());
     }
-    fail::at("keeper.log_opened");
     if let Some(cgroup) = &cgroup {
         cgroup.limit(&spec.limits);
     }
@@ -237,11 +227,18 @@ fn start(ready: Ready, path: &Path, spec: Spec) -> Result<Option<Keeping>, Strin
     // From here on whatever happens is recorded.
     let started_at_ms = now_ms();
     let started = boot_ms();
-    let executed = if signals.stop() | signals.kill() {
+    let called_off = signals.stop() | signals.kill();
+    if !called_off {
+        waiting.word();
+    }
+    // While it is executed.
+    let log = log(&folder, spec.log_cap);
+    fail::at("keeper.log_opened");
+    let executed = if called_off {
         drop(waiting);
         Err(("it was stopped before it was started".to_owned(), true))
     } else {
-        waiting.execute().map_err(|reason| (reason, false))
+        waiting.answer().map_err(|reason| (reason, false))
     };
     let mut record = record;
     let task = match executed {
@@ -260,6 +257,7 @@ fn start(ready: Ready, path: &Path, spec: Spec) -> Result<Option<Keeping>, Strin
         pid,
         starttime: Stat::of(pid).map_or(0, |stat| stat.starttime),
         at_ms: started_at_ms,
+        cgroup: cgroup.as_ref().map(|cgroup| cgroup.path().to_owned()),
     });
     fail::at("keeper.recorded");
     tell(&Report::Started);
@@ -287,6 +285,19 @@ fn start(ready: Ready, path: &Path, spec: Spec) -> Result<Option<Keeping>, Strin
         buffer: vec![0; BUFFER],
         _lock: lock,
     }))
+}
+
+/// The unit's log. Without one, such as where no file can be made any more, the task runs all the same, and
+/// what it writes is counted as lost.
+fn log(folder: &Folder, cap: u64) -> Log {
+    let append = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE;
+    let log = folder.file(mark::LOG, append).and_then(|file| {
+        // Should this program fail, it is said there.
+        let _ = rustix::stdio::dup2_stderr(&file);
+        Log::open(file, cap)
+    });
+    folder.note("");
+    log.unwrap_or_else(|error| Log::nowhere(&error))
 }
 
 /// What standard input says; afterwards nobody can read it there any more.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::limits::Cgroup;
+use super::limits::{self, Cgroup};
 use super::mark::{Claim, Folder, KEEPER_LOCK, TREE_LOCK};
 use super::process::{Stat, boot_ms};
 use super::tree::{self, Seen};
@@ -20,22 +20,20 @@ pub(super) fn sweep(unit: &str, path: &Path) -> Vec<u32> {
     let Ok(folder) = Folder::open(path) else {
         return Vec::new();
     };
-    let generations = folder.generations().unwrap_or_default();
-    let claims = generations
-        .iter()
-        .filter_map(|generation| match folder.claim(*generation) {
-            Ok(Some(Claim::By(keeper))) => Some(keeper),
-            _ => None,
-        });
-    let claims: Vec<_> = claims.collect();
+    let mut claims = Vec::new();
+    for generation in folder.generations().unwrap_or_default() {
+        if let Ok(Some(Claim::By(keeper))) = folder.claim(generation) {
+            claims.push((generation, keeper));
+        }
+    }
     let until = boot_ms() + PATIENCE_MS;
     // Held, so that no generation is started meanwhile: it would be marked in the same way.
     let _lock = loop {
         if let Ok(Some(lock)) = folder.lock(KEEPER_LOCK) {
             break lock;
         }
-        let alive = claims.iter().filter(|it| it.hold().is_some());
-        let alive: Vec<_> = alive.map(|it| it.pid).collect();
+        let alive = claims.iter().filter(|it| it.1.hold().is_some());
+        let alive: Vec<_> = alive.map(|it| it.1.pid).collect();
         if !alive.is_empty() {
             return alive;
         }
@@ -46,11 +44,16 @@ pub(super) fn sweep(unit: &str, path: &Path) -> Vec<u32> {
         sleep(EVERY);
     };
     let boot = super::process::boot_id();
-    let cgroups: Vec<_> = claims
-        .iter()
-        .filter(|it| it.boot_id == boot)
-        .filter_map(|it| Cgroup::left_at(it.cgroup.as_deref()?).ok())
-        .collect();
+    let base = limits::base();
+    let cgroups = claims.iter().filter(|it| it.1.boot_id == boot);
+    let cgroups = cgroups.filter_map(|(generation, keeper)| {
+        let (executed, _) = folder.record(*generation).ok()?;
+        let written = executed.and_then(|it| it.cgroup);
+        // Killed before it was written down: then it is where this process would make it too.
+        let place = written.or_else(|| Some(limits::place_for(keeper, base.as_deref()?)))?;
+        Cgroup::left_at(&place).ok()
+    });
+    let cgroups: Vec<_> = cgroups.collect();
     let mut quiet = false;
     loop {
         for cgroup in &cgroups {

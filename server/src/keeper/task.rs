@@ -65,11 +65,15 @@ impl Waiting {
         }
     }
 
-    /// Gives the word. Returns when the task was executed, or why it was not.
-    pub(super) fn execute(mut self) -> Result<Pid, String> {
+    /// Gives the word to execute it.
+    pub(super) fn word(&mut self) {
         if let Some(mut go) = self.go.take() {
             let _ = go.write_all(&[1]);
         }
+    }
+
+    /// Returns when the task was executed, or why it was not.
+    pub(super) fn answer(mut self) -> Result<Pid, String> {
         let mut reason = String::new();
         // Without a word the pipe is closed when it was executed.
         let _ = self.answer.read_to_string(&mut reason);
