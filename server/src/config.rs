@@ -1,5 +1,7 @@
 //! What a server is told when it starts.
 
+mod file;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use skytower_api_client::Text;
 use skytower_api_client::action::LOCAL;
 use skytower_api_client::credentials::Credentials;
 use skytower_api_client::policy::OthersPolicy;
+
+pub use file::{FileConfig, FileError};
 
 /// Where a server listens when nothing else was said.
 pub const DEFAULT_LISTEN: SocketAddr =
@@ -147,41 +151,45 @@ impl Config {
             return Err(ConfigError::NoHome);
         }
         for (i, source) in self.sources.iter().enumerate() {
-            let name = || Text::new(&source.name);
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            if source.name.is_empty() || !source.name.chars().all(plain) {
-                return Err(ConfigError::SourceName(name()));
-            }
-            if source.name == LOCAL {
-                return Err(ConfigError::SourceLocal);
-            }
-            if self.sources[..i]
-                .iter()
-                .any(|other| other.name == source.name)
-            {
-                return Err(ConfigError::SourceTwice(name()));
-            }
-            let wrong = |wrong| ConfigError::SourceUrl {
-                name: name(),
-                wrong,
-            };
-            let rest = source
-                .url
-                .strip_prefix("http://")
-                .or_else(|| source.url.strip_prefix("https://"))
-                .ok_or_else(|| wrong("has to begin with http:// or https://"))?;
-            let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-            if authority.is_empty() {
-                return Err(wrong("names no host"));
-            }
-            if authority.contains('@') {
-                return Err(wrong(
-                    "holds credentials: pass them beside it, where they are not shown",
-                ));
+            check_source(source)?;
+            let mut before = self.sources[..i].iter();
+            if before.any(|other| other.name == source.name) {
+                return Err(ConfigError::SourceTwice(Text::new(&source.name)));
             }
         }
         Ok(())
     }
+}
+
+/// Finds what cannot be watched, by its name and address alone.
+fn check_source(source: &SourceConfig) -> Result<(), ConfigError> {
+    let name = || Text::new(&source.name);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if source.name.is_empty() || !source.name.chars().all(plain) {
+        return Err(ConfigError::SourceName(name()));
+    }
+    if source.name == LOCAL {
+        return Err(ConfigError::SourceLocal);
+    }
+    let wrong = |wrong| ConfigError::SourceUrl {
+        name: name(),
+        wrong,
+    };
+    let rest = source
+        .url
+        .strip_prefix("http://")
+        .or_else(|| source.url.strip_prefix("https://"))
+        .ok_or_else(|| wrong("has to begin with http:// or https://"))?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.is_empty() {
+        return Err(wrong("names no host"));
+    }
+    if authority.contains('@') {
+        return Err(wrong(
+            "holds credentials: pass them beside it, where they are not shown",
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -7,34 +7,34 @@ use std::time::Duration;
 
 use clap::Parser;
 use skytower_api_client::credentials::Credentials;
+use skytower_api_client::policy::OthersPolicy;
+use skytower_server::config::FileConfig;
 use skytower_server::{Config, EngineConfig, SourceConfig};
 
 /// Watches SkyPilot once for a whole organisation and pushes every change to its clients.
 #[derive(Parser)]
 #[command(name = "skytower-server", version)]
 struct Arguments {
+    /// Configuration file (TOML); what is said here goes before it, and sources add up
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Address to listen on (loopback only) [default: 127.0.0.1:46590, or a free port when it is taken]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
     /// State folder
-    #[arg(
-        long,
-        env = "SKYTOWER_HOME",
-        value_name = "FOLDER",
-        required_unless_present = "config_stdin"
-    )]
+    #[arg(long, env = "SKYTOWER_HOME", value_name = "FOLDER")]
     home: Option<PathBuf>,
     /// A SkyPilot API server to watch; for one that wants credentials use --config-stdin
     #[arg(long = "source", value_name = "NAME=URL", value_parser = source)]
     sources: Vec<SourceConfig>,
     /// Run tasks on this machine (`local`); on by default
-    #[arg(long, value_name = "ENGINE", value_parser = ["local", "none"], default_value = "local")]
-    engine: String,
+    #[arg(long, value_name = "ENGINE", value_parser = ["local", "none"])]
+    engine: Option<String>,
     /// End after so long without watching clients and running requests, such as 10m
     #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
     idle_exit: Option<Duration>,
     /// Read the whole configuration as JSON from standard input, secrets included
-    #[arg(long, conflicts_with_all = ["listen", "sources", "idle_exit", "engine"])]
+    #[arg(long, conflicts_with_all = ["config", "listen", "sources", "idle_exit", "engine"])]
     config_stdin: bool,
 }
 
@@ -57,16 +57,34 @@ fn main() -> ExitCode {
     if arguments.config_stdin {
         return skytower_server::main_background();
     }
-    let home = arguments.home.unwrap_or_default();
+    let file = match arguments
+        .config
+        .as_deref()
+        .map(FileConfig::read)
+        .transpose()
+    {
+        Ok(file) => file.unwrap_or_default(),
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let home = arguments.home.or(file.home).unwrap_or_default();
+    let engine = arguments.engine.map(|engine| engine == "local");
+    let mut sources = file.sources;
+    sources.extend(arguments.sources);
     skytower_server::server::main_with(Config {
-        listen: arguments.listen,
-        engine: (arguments.engine == "local").then(|| EngineConfig {
-            folder: home.join("engine"),
-            program: None,
-        }),
+        listen: arguments.listen.or(file.listen),
+        engine: engine
+            .or(file.engine)
+            .unwrap_or(true)
+            .then(|| EngineConfig {
+                folder: home.join("engine"),
+                program: None,
+            }),
         home,
-        sources: arguments.sources,
-        idle_exit: arguments.idle_exit,
-        ..Config::default()
+        sources,
+        idle_exit: arguments.idle_exit.or(file.idle_exit),
+        others: file.others.unwrap_or(OthersPolicy::Confirm),
     })
 }

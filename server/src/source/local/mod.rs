@@ -74,7 +74,8 @@ pub(crate) fn open(folder: &Path, program: Option<&Path>, hub: Arc<Hub>) -> Arc<
     let (sender, receiver) = channel();
     Arc::new(LocalSource {
         name: LOCAL.into(),
-        folder: folder.to_owned(),
+        // Tasks and balancers run elsewhere: they have to find it from there.
+        folder: std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()),
         program: program.map(Path::to_owned),
         hub,
         sender,
