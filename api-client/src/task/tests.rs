@@ -9,7 +9,7 @@ use super::*;
 
 fn given() -> Given<'static> {
     Given {
-        folder: "/work/here",
+        folder: "/home/me/here",
         ..Given::default()
     }
 }
@@ -103,7 +103,7 @@ config: {}
     assert_eq!(file.name.as_deref(), Some("train-7"));
     let expected = Task {
         name: Some("train-7".into()),
-        workdir: Some("/work/here/code".to_owned()),
+        workdir: Some("/home/me/here/code".to_owned()),
         num_nodes: 2,
         resources: Resources {
             cpus: Some(2.0),
@@ -125,7 +125,7 @@ config: {}
         ]),
         secrets: map(&[("TOKEN", "abc")]),
         file_mounts: map(&[
-            ("~/data", "/work/data"),
+            ("~/data", "/home/me/data"),
             ("models/two words", "/home/me/models/3"),
         ]),
         setup: Some("echo one\n  echo \"two\"\n".to_owned()),
@@ -350,14 +350,14 @@ fn references_are_replaced_as_skypilot_replaces_them() {
 #[test]
 fn paths_are_absolute_and_plain() {
     for (path, expected) in [
-        (".", "/work/here"),
-        ("..", "/work"),
+        (".", "/home/me/here"),
+        ("..", "/home/me"),
         ("../../../..", "/"),
-        ("a//b/", "/work/here/a/b"),
+        ("a//b/", "/home/me/here/a/b"),
         ("~", "/home/me"),
         ("~/a/../b", "/home/me/b"),
         ("/a/./b", "/a/b"),
-        ("ä ö", "/work/here/ä ö"),
+        ("ä ö", "/home/me/here/ä ö"),
     ] {
         let read = task(&format!("workdir: '{path}'"));
         assert_eq!(read.workdir.as_deref(), Some(expected), "{path}");
