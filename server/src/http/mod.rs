@@ -35,8 +35,10 @@ use crate::home::TokenHash;
 use crate::hub::Hub;
 use crate::source::Source;
 
-/// The largest body of a request, in bytes.
-pub const BODY_LIMIT: usize = 64 * 1024;
+/// The largest body of a request, in bytes: a task file of half of it fits, however it is quoted.
+pub const BODY_LIMIT: usize = 1024 * 1024;
+/// The largest head of a request, in bytes.
+const HEAD_LIMIT: usize = 64 * 1024;
 
 /// What every handler can reach. Cheap to clone.
 #[derive(Clone)]

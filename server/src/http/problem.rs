@@ -72,7 +72,7 @@ fn body_problem(rejection: &JsonRejection) -> Problem {
             status,
             format!("the body is larger than {} KiB", super::BODY_LIMIT / 1024),
         )
-        .hint("send fewer targets at once"),
+        .hint("send fewer targets at once, or a smaller task file"),
         _ => Problem::new("bad_body", status, rejection.body_text()),
     }
 }

@@ -11,7 +11,7 @@ use skytower_api_client::task::{Given, Mistake, TaskFile, parse};
 pub const STDIN: &str = "-";
 
 /// The largest file that is sent, in bytes: a request with it fits what a server takes.
-pub const LARGEST: usize = 48 * 1024;
+pub const LARGEST: usize = 512 * 1024;
 
 /// A file that was read: what is sent, and what it says.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,7 +134,7 @@ mod tests {
         for (name, about) in [
             ("none.yaml", "there is no file"),
             ("more", "is a folder"),
-            ("big.yaml", "larger than the 48 kB"),
+            ("big.yaml", "larger than the 512 kB"),
             ("noise.yaml", "not text"),
         ] {
             let said = read(&path(name), Start::default()).unwrap_err();
