@@ -100,7 +100,8 @@ impl Folder {
             .collect())
     }
 
-    /// Claims a generation for ever; false when somebody has already. Durable when it returns.
+    /// Claims a generation for ever; false when somebody has already. Durable after
+    /// [`Folder::make_durable`].
     ///
     /// A symbolic link is made with its content in one step, so that a claim is never there without
     /// saying whose it is, and one fsync, the folder's, keeps both.
@@ -111,13 +112,18 @@ impl Folder {
             Err(error) => return Err(error.into()),
         }
         fail::at("keeper.claimed");
+        Ok(true)
+    }
+
+    /// From now on the claim and the record are there even after a loss of power.
+    pub(super) fn make_durable(&self) -> io::Result<()> {
         match fsync(&self.fd) {
             // Where folders cannot be synced, they are without it.
             Ok(()) | Err(Errno::INVAL) => {}
             Err(error) => return Err(error.into()),
         }
         fail::at("keeper.durable");
-        Ok(true)
+        Ok(())
     }
 
     /// The record of a generation, with the space that its exit will need: on a full disk too the end

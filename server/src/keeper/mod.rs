@@ -8,8 +8,10 @@
 //! ```
 //!
 //! **Invariant: a generation of a unit runs at most once.** Its keeper claims it with a symbolic link
-//! `started-<generation>`, which the file system makes whole or not at all and only once, and which is
-//! durable before the task is executed. Whoever comes later finds it and starts nothing.
+//! `started-<generation>`, which the file system makes whole or not at all and only once, before the task
+//! is executed. Whoever comes later finds it and starts nothing. It is made durable while the task is being
+//! executed; what a loss of power takes is not started again, because whoever has it started notes the
+//! [`boot_id`] before, and asks for it in no other life of the machine.
 //!
 //! **Invariant: the server may die at any instant.** Nothing that a keeper needs is in the server: not
 //! its pipes, not its session, not its memory. Nor is a keeper ever told to die with anybody
@@ -58,6 +60,11 @@ pub use log::log_start;
 pub use spec::{
     End, Ended, Exit, Found, Limits, Lost, NotStarted, Program, Spec, StartError, signal_name,
 };
+
+/// The present life of this machine: another after each restart.
+pub fn boot_id() -> String {
+    process::boot_id()
+}
 
 /// The hidden subcommand, followed by the unit's folder; without one it waits to be told on standard
 /// input.

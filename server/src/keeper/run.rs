@@ -231,7 +231,9 @@ fn start(ready: Ready, path: &Path, spec: Spec) -> Result<Option<Keeping>, Strin
     if !called_off {
         waiting.word();
     }
-    // While it is executed.
+    // While it is executed. A claim that a loss of power takes is no second start: whoever asks for a unit
+    // has written down in which life of the machine, and asks in no other (see [`super::boot_id`]).
+    let durable = folder.make_durable();
     let log = log(&folder, spec.log_cap);
     fail::at("keeper.log_opened");
     let executed = if called_off {
@@ -251,6 +253,8 @@ fn start(ready: Ready, path: &Path, spec: Spec) -> Result<Option<Keeping>, Strin
         }
     };
     fail::at("keeper.executed");
+    // The task runs: that it may be forgotten is no reason to end it.
+    let _ = durable;
     let pid = task.as_raw_pid().unsigned_abs();
     // It cannot fail for lack of space, and for what else it may, the task goes on.
     let _ = record.executed(Executed {

@@ -218,3 +218,59 @@ async fn two_servers_share_one_engine_and_one_of_them_runs_it() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn what_a_restart_of_the_machine_took_is_said_and_only_a_managed_job_runs_again() {
+    let mut tower = Tower::start().await;
+    let marks = tower.home.path().join("marks");
+    let run = format!(
+        "resources: {{cpus: 0.1}}\nrun: |\n  echo mark >> {}\n  sleep 1000\n",
+        marks.display()
+    );
+    let queued = tower.launch("dev", &run).await;
+    let managed = tower.job("job", &run).await;
+    tower.until_phase(&queued, Phase::Running).await;
+    tower.until_phase(&managed, Phase::Running).await;
+    tower
+        .until("both have begun", async |_| {
+            (read(&marks).lines().count() == 2).then_some(())
+        })
+        .await;
+    // As after a loss of power: no process, what was not on the disk is gone, and another boot.
+    tower.kill();
+    for (pid, _) in tower.processes() {
+        crate::tower::signal(pid, rustix::process::Signal::KILL);
+    }
+    tower.until_nothing_runs().await;
+    for unit in std::fs::read_dir(tower.engine().join("units")).unwrap() {
+        std::fs::remove_dir_all(unit.unwrap().path()).unwrap();
+    }
+    let database = rusqlite::Connection::open(tower.engine().join("engine.db")).unwrap();
+    let boot = skytower_server::keeper::boot_id();
+    let changed = database
+        .execute(
+            "UPDATE records SET json = replace(json, ?, 'earlier') WHERE kind = 'work'",
+            [&boot],
+        )
+        .unwrap();
+    assert_eq!(changed, 2);
+    drop(database);
+    tower.up().await;
+    let row = tower.until_over(&queued).await;
+    assert_eq!(
+        (row.status(), row.why().unwrap()),
+        (&"FAILED".into(), &"the machine was restarted".into())
+    );
+    tower
+        .until_row(&managed, "recovered", |row| {
+            row.phase() == Phase::Running && row.as_job().unwrap().recoveries == 1
+        })
+        .await;
+    tower
+        .until("it has begun again", async |_| {
+            (read(&marks).lines().count() == 3).then_some(())
+        })
+        .await;
+    tower.done("job.cancel", &managed).await;
+    tower.until_nothing_runs().await;
+}

@@ -448,6 +448,11 @@ impl Actor {
             Found::Running(handle) => handle,
             Found::Ended(exit) => return self.over(id, number, UnitStage::Ended(exit)),
             Found::Lost(lost) => return self.sweep(id, number, name, lost),
+            // It may have run before the power went, and have been forgotten with it.
+            Found::NeverStarted if work.boot != self.parts.engine.boot => {
+                let why = Text::from("the machine was restarted");
+                return self.over(id, number, UnitStage::Lost(why));
+            }
             // A keeper that was on its way when the server before this one died never gets to start it.
             Found::NeverStarted
                 if stop && self.parts.keepers.call_off(&name, 1).is_ok_and(|off| off) =>

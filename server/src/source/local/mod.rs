@@ -157,7 +157,8 @@ impl LocalSource {
         };
         let keepers = Keepers::new(program, self.folder.join("units"))?;
         keepers.warm();
-        let engine = Engine::new(state, Machine::here(), EpochMs::now());
+        let boot = Text::from(crate::keeper::boot_id());
+        let engine = Engine::new(state, Machine::here(), boot, EpochMs::now());
         Ok(Parts {
             folder: self.folder.clone(),
             program: path,

@@ -373,6 +373,9 @@ pub(super) struct Work {
     pub env: BTreeMap<String, String>,
     pub stage: Stage,
     pub units: Vec<Unit>,
+    /// The life of the machine in which its present units were asked for.
+    #[serde(default)]
+    pub boot: Text,
     /// Accelerators that it holds on each node, by number.
     #[serde(default)]
     pub accelerators: Vec<Vec<u32>>,

@@ -80,6 +80,8 @@ pub(super) enum Effect {
 pub(super) struct Engine {
     pub state: State,
     pub machine: Machine,
+    /// The present life of the machine.
+    pub boot: Text,
     pub now: EpochMs,
     effects: Vec<Effect>,
     /// Works that are not over.
@@ -99,7 +101,7 @@ pub(super) struct Engine {
 const ROUNDS: usize = 1000;
 
 impl Engine {
-    pub(super) fn new(state: State, machine: Machine, now: EpochMs) -> Self {
+    pub(super) fn new(state: State, machine: Machine, boot: Text, now: EpochMs) -> Self {
         let live = state.works.values().filter(|work| !work.is_over());
         let live = live.map(|work| work.id).collect();
         let live_jobs = state.jobs.values().filter(|job| !job.is_over());
@@ -107,6 +109,7 @@ impl Engine {
         Self {
             state,
             machine,
+            boot,
             now,
             effects: Vec::new(),
             live,

@@ -53,7 +53,7 @@ impl World {
     fn new(cpus: f64) -> Self {
         let now = EpochMs(1_000_000);
         Self {
-            engine: Engine::new(State::default(), machine(cpus), now),
+            engine: Engine::new(State::default(), machine(cpus), "boot".into(), now),
             now,
             running: BTreeSet::new(),
             starts: Vec::new(),
@@ -172,7 +172,7 @@ impl World {
             ..State::default()
         };
         state.dirty.clear();
-        self.engine = Engine::new(state, self.engine.machine.clone(), self.now);
+        self.engine = Engine::new(state, self.engine.machine.clone(), "boot".into(), self.now);
         self.engine.resume();
         self.settle();
     }

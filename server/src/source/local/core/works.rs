@@ -8,7 +8,7 @@ use crate::source::local::state::{End, Purpose, Stage, Unit, UnitStage, Work};
 
 impl Engine {
     pub(super) fn prepared(&mut self, id: u64, result: Result<(), Text>) {
-        let now = self.now;
+        let (now, boot) = (self.now, self.boot.clone());
         let Some(work) = self.state.works.get(&id) else {
             return;
         };
@@ -21,7 +21,7 @@ impl Engine {
         match result {
             Err(why) => end(work, End::FailedFiles(why), now),
             Ok(()) if work.stop.is_some() => end(work, End::Stopped, now),
-            Ok(()) => begin(work),
+            Ok(()) => begin(work, &boot),
         }
         self.changed = true;
         self.start_wanted(id);
@@ -148,12 +148,12 @@ impl Engine {
             return;
         }
         let outcome = outcome(work, setup);
-        let now = self.now;
+        let (now, boot) = (self.now, self.boot.clone());
         if let Some(work) = self.state.work_mut(&id) {
             match outcome {
                 None => {
                     work.stage = Stage::Run;
-                    add_units(work, false);
+                    add_units(work, false, &boot);
                 }
                 Some(ended) => end(work, ended, now),
             }
@@ -180,13 +180,14 @@ impl Engine {
 }
 
 /// From its files to its first commands.
-fn begin(work: &mut Work) {
+fn begin(work: &mut Work, boot: &Text) {
     let setup = work.with_setup && work.task.setup.is_some();
     work.stage = if setup { Stage::Setup } else { Stage::Run };
-    add_units(work, setup);
+    add_units(work, setup, boot);
 }
 
-fn add_units(work: &mut Work, setup: bool) {
+fn add_units(work: &mut Work, setup: bool, boot: &Text) {
+    work.boot = boot.clone();
     let runs = setup || work.task.run.is_some();
     let nodes = if runs { work.addresses.len() } else { 0 };
     work.units.extend((0..nodes).map(|node| Unit {
