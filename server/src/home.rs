@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,19 @@ const TOKEN: &str = "token";
 const CARD: &str = "server.json";
 /// The log of a server in the background.
 pub const LOG: &str = "server.log";
+
+/// How long a lock may outlive the process that took it: what it was just starting when it was killed has a
+/// copy of all that is open until it is executed.
+const LEFT_PATIENCE: Duration = Duration::from_secs(5);
+const LEFT_EVERY: Duration = Duration::from_millis(20);
+
+/// There is a process of that number.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+}
 
 /// What is wrong with a state folder.
 #[derive(Debug, thiserror::Error)]
@@ -189,17 +203,22 @@ fn lock(home: &Path) -> Result<File, HomeError> {
         .mode(0o600)
         .open(&path)
         .map_err(io("open", &path))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut text = String::new();
-            let _ = file.read_to_string(&mut text);
+    let deadline = Instant::now() + LEFT_PATIENCE;
+    while let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        if error != rustix::io::Errno::WOULDBLOCK {
+            return Err(io("lock", &path)(error.into()));
+        }
+        let mut text = String::new();
+        let _ = file.rewind();
+        let _ = file.read_to_string(&mut text);
+        let pid = text.trim().parse().ok();
+        if pid.is_none_or(is_alive) || Instant::now() > deadline {
             return Err(HomeError::Held {
                 home: home.to_owned(),
-                pid: text.trim().parse().ok(),
+                pid,
             });
         }
-        Err(error) => return Err(io("lock", &path)(error.into())),
+        std::thread::sleep(LEFT_EVERY);
     }
     file.set_len(0)
         .and_then(|()| file.seek(SeekFrom::Start(0)))

@@ -29,6 +29,9 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub const COMMIT: &str = env!("SKYTOWER_COMMIT");
 /// A fingerprint of the sources it was built from.
 pub const BUILD: &str = env!("SKYTOWER_BUILD");
+/// How often an address that is taken is tried again, and for how long.
+const SOCKET_TRIES: usize = 20;
+const SOCKET_EVERY: Duration = Duration::from_millis(25);
 /// How long connections and requests may take to end when the server does.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -241,7 +244,18 @@ async fn engine_is_open(state: &AppState) {
 
 async fn listen(asked: Option<SocketAddr>) -> Result<TcpListener, StartError> {
     let listen = asked.unwrap_or(DEFAULT_LISTEN);
-    match TcpListener::bind(listen).await {
+    let mut bound = TcpListener::bind(listen).await;
+    if asked.is_some() {
+        // What a server was just starting when it was killed has a copy of its socket for a moment.
+        for _ in 0..SOCKET_TRIES {
+            if !matches!(&bound, Err(error) if error.kind() == std::io::ErrorKind::AddrInUse) {
+                break;
+            }
+            tokio::time::sleep(SOCKET_EVERY).await;
+            bound = TcpListener::bind(listen).await;
+        }
+    }
+    match bound {
         Ok(listener) => Ok(listener),
         Err(error) if asked.is_none() && error.kind() == std::io::ErrorKind::AddrInUse => {
             let any = SocketAddr::new(listen.ip(), 0);

@@ -65,12 +65,17 @@ impl Tower {
     /// Starts the server, without waiting for it.
     pub fn spawn(&mut self) {
         assert!(self.child.is_none());
+        let complaints = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.home.path().join("complaints"))
+            .unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_skytower-server"))
             .arg("--home")
             .arg(self.home.path())
             .envs(self.environment.iter().cloned())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(complaints)
             .spawn()
             .unwrap();
         self.child = Some(child);
@@ -155,8 +160,9 @@ impl Tower {
                 return found;
             }
             if Instant::now() > deadline {
-                let log = std::fs::read_to_string(self.home.path().join("server.log"));
-                panic!("{what}: it never happened\n{}", log.unwrap_or_default());
+                let log = read(&self.home.path().join("server.log"));
+                let complaints = read(&self.home.path().join("complaints"));
+                panic!("{what}: it never happened\n{log}\n{complaints}");
             }
             tokio::time::sleep(LOOK).await;
         }

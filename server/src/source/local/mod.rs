@@ -53,6 +53,8 @@ use crate::source::{
 
 /// How often a lock that another holds is tried.
 const LOCK_EVERY: Duration = Duration::from_secs(1);
+/// The same of one that is dead.
+const LEFT_EVERY: Duration = Duration::from_millis(20);
 
 /// The engine.
 pub(crate) struct LocalSource {
@@ -121,6 +123,13 @@ impl LocalSource {
         loop {
             let error = match take_lock(&self.folder) {
                 Ok(Ok(lock)) => return Some(lock),
+                // What it was just starting when it was killed has a copy of its lock for a moment.
+                Ok(Err(pid)) if !pid.parse().is_ok_and(crate::home::is_alive) => {
+                    tokio::select! {
+                        () = stop.cancelled() => return None,
+                        () = tokio::time::sleep(LEFT_EVERY) => continue,
+                    }
+                }
                 Ok(Err(pid)) => format!("another skytower server (process {pid}) runs it"),
                 Err(error) => format!("cannot use {}: {error:#}", self.folder.display()),
             };
