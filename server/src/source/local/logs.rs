@@ -54,13 +54,13 @@ pub(super) struct Part {
     pub over: bool,
 }
 
-/// More about a row: the text it was made from, without its secrets.
+/// More about a row: the text it was made from.
 pub(super) fn detail(state: &State, key: &Key) -> Detail {
     let Some(belongs) = belongs(state, key) else {
         return Detail::default();
     };
     Detail {
-        yaml: (!belongs.yaml.is_empty()).then(|| Block::new(without_secrets(&belongs.yaml))),
+        yaml: (!belongs.yaml.is_empty()).then(|| Block::new(&belongs.yaml)),
         entrypoint: (!belongs.entrypoint.is_empty()).then(|| belongs.entrypoint.clone()),
     }
 }
@@ -86,35 +86,6 @@ fn belongs<'a>(state: &'a State, key: &Key) -> Option<&'a Belongs> {
 fn pair(id: &str) -> Option<(Text, i64)> {
     let (name, number) = id.rsplit_once('/')?;
     Some((Text::from(name), number.parse().ok()?))
-}
-
-/// The text with the values below `secrets:` taken out.
-pub(super) fn without_secrets(yaml: &str) -> String {
-    let mut inside = false;
-    let mut out = String::with_capacity(yaml.len());
-    for line in yaml.split_inclusive('\n') {
-        let top = !line.starts_with([' ', '\t', '#', '\r', '\n']);
-        if top {
-            let name = line.split(':').next().unwrap_or_default();
-            inside = name.trim_matches(['"', '\'', ' ']) == "secrets";
-            if inside {
-                out.push_str("secrets:\n");
-                continue;
-            }
-        }
-        if !inside {
-            out.push_str(line);
-            continue;
-        }
-        // Whatever else stands there (a long value, a flow mapping) is left out whole.
-        let name = line.split(':').next().unwrap_or_default();
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ' ';
-        let is_name = line.contains(':') && !name.trim().is_empty() && name.chars().all(plain);
-        if is_name {
-            out.push_str(&format!("{name}: <redacted>\n"));
-        }
-    }
-    out
 }
 
 /// The log of a row as it is now.
@@ -568,15 +539,5 @@ mod tests {
         assert_eq!(last_lines(&path, 1).unwrap(), (4, 1));
         std::fs::write(&path, "").unwrap();
         assert_eq!(last_lines(&path, 3).unwrap(), (0, 0));
-    }
-
-    #[test]
-    fn values_of_secrets_are_taken_out_and_nothing_else() {
-        let yaml = "name: x\nsecrets:\n  TOKEN: abc\n  \"K\": |\n    long\n    text\nrun: |\n  echo secrets: 1\n";
-        let shown = without_secrets(yaml);
-        assert!(!shown.contains("abc") && !shown.contains("long"), "{shown}");
-        assert!(shown.contains("TOKEN: <redacted>"));
-        assert!(shown.ends_with("run: |\n  echo secrets: 1\n"));
-        assert!(!without_secrets("secrets: {A: b}\nrun: x\n").contains('b'));
     }
 }

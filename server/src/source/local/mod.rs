@@ -21,6 +21,7 @@ mod machine;
 mod order;
 mod rows;
 mod sandbox;
+mod secrets;
 mod state;
 mod store;
 

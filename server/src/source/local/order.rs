@@ -6,6 +6,7 @@ use skytower_api_client::wire::Problem;
 use skytower_api_client::{Entity, EpochMs, Text};
 
 use super::core::{Command, Order};
+use super::secrets::taken_out;
 use super::state::{Belongs, DEFAULT_WORKSPACE};
 use crate::source::Handover;
 
@@ -62,7 +63,7 @@ fn starting(
         label: start.label.clone(),
         cleared: false,
         created_at: EpochMs::now(),
-        yaml: start.yaml.clone(),
+        yaml: taken_out(start),
         entrypoint: (handover.action.sky)(&[target], options)
             .into_iter()
             .next()
@@ -100,7 +101,7 @@ fn starting(
         ("service.update", Entity::Service(service)) => Order::ServeUpdate {
             name: service.name.clone(),
             file,
-            yaml: start.yaml.clone(),
+            yaml: belongs.yaml,
         },
         _ => {
             return Err(wrong(format!(

@@ -29,7 +29,7 @@ pub(super) struct Belongs {
     pub cleared: bool,
     /// When it was asked for.
     pub created_at: EpochMs,
-    /// The text it was made from, with its secrets: never shown as it is.
+    /// The text it was made from, without the values of its secrets.
     #[serde(default)]
     pub yaml: String,
     /// The command that would make it again.

@@ -1,5 +1,7 @@
 //! The engine's database: one record per thing, as JSON.
 
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -27,6 +29,13 @@ pub(super) struct Accepted {
 impl Store {
     /// Opens it, or makes it.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+        // Tasks keep their secrets in it. Its journal gets the same rights.
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)?
+            .set_permissions(Permissions::from_mode(0o600))?;
         let connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // What was acknowledged survives a loss of power.
