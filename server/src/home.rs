@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ pub const LOG: &str = "server.log";
 /// How long a lock may outlive the process that took it: what it was just starting when it was killed has a
 /// copy of all that is open until it is executed.
 const LEFT_PATIENCE: Duration = Duration::from_secs(5);
-const LEFT_EVERY: Duration = Duration::from_millis(20);
+pub(crate) const LEFT_EVERY: Duration = Duration::from_millis(20);
 
 /// There is a process of that number.
 pub(crate) fn is_alive(pid: u32) -> bool {
@@ -193,25 +193,38 @@ pub fn read_token(home: &Path) -> Result<Secret, HomeError> {
     }
 }
 
-fn lock(home: &Path) -> Result<File, HomeError> {
-    let path = home.join(LOCK);
+/// Locks a file with this process's number in it; or says whose number is in it.
+pub(crate) fn try_lock(path: &Path) -> std::io::Result<Result<File, Option<u32>>> {
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .open(&path)
-        .map_err(io("open", &path))?;
-    let deadline = Instant::now() + LEFT_PATIENCE;
-    while let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        if error != rustix::io::Errno::WOULDBLOCK {
-            return Err(io("lock", &path)(error.into()));
+        .open(path)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {
+            file.set_len(0)?;
+            writeln!(file, "{}", std::process::id())?;
+            Ok(Ok(file))
         }
-        let mut text = String::new();
-        let _ = file.rewind();
-        let _ = file.read_to_string(&mut text);
-        let pid = text.trim().parse().ok();
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut text = String::new();
+            file.read_to_string(&mut text)?;
+            Ok(Err(text.trim().parse().ok()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn lock(home: &Path) -> Result<File, HomeError> {
+    let path = home.join(LOCK);
+    let deadline = Instant::now() + LEFT_PATIENCE;
+    loop {
+        let pid = match try_lock(&path).map_err(io("lock", &path))? {
+            Ok(file) => return Ok(file),
+            Err(pid) => pid,
+        };
         if pid.is_none_or(is_alive) || Instant::now() > deadline {
             return Err(HomeError::Held {
                 home: home.to_owned(),
@@ -220,11 +233,6 @@ fn lock(home: &Path) -> Result<File, HomeError> {
         }
         std::thread::sleep(LEFT_EVERY);
     }
-    file.set_len(0)
-        .and_then(|()| file.seek(SeekFrom::Start(0)))
-        .and_then(|_| writeln!(file, "{}", std::process::id()))
-        .map_err(io("write", &path))?;
-    Ok(file)
 }
 
 fn token(home: &Path) -> Result<Secret, HomeError> {

@@ -153,3 +153,24 @@ async fn autostop_takes_an_idle_cluster_down() {
     let row = tower.until_phase(&cluster, Phase::Gone).await;
     assert!(row.why().unwrap().contains("autostop"), "{row:?}");
 }
+
+#[tokio::test]
+async fn a_secret_reaches_its_task_and_no_page() {
+    let mut tower = Tower::start().await;
+    let json = r#"{"secrets": {"TOKEN": "hunter2"}, "run": "echo ${#TOKEN} letters"}"#;
+    let block = "secrets:\n  TOKEN: hunter2\nrun: echo ${#TOKEN} letters\n";
+    for (name, yaml) in [("json", json), ("block", block)] {
+        let job = tower.launch(name, yaml).await;
+        tower.until_over(&job).await;
+        assert_eq!(tower.log(&job).await, "7 letters\n");
+        let client = tower.client().unwrap();
+        let detail = client.detail(Kind::ClusterJob, &job).await.unwrap();
+        let shown = format!("{detail:?}");
+        assert!(
+            shown.contains("secrets") && !shown.contains("hunter2"),
+            "{shown}"
+        );
+    }
+    let log = crate::tower::read(&tower.home.path().join("server.log"));
+    assert!(!log.contains("hunter2"));
+}

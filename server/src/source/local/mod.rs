@@ -25,9 +25,8 @@ mod secrets;
 mod state;
 mod store;
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::File;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,6 +45,7 @@ use self::actor::{Actor, Glance, Message, Parts};
 use self::core::Engine;
 use self::machine::Machine;
 use self::store::Store;
+use crate::home::{LEFT_EVERY, is_alive, try_lock};
 use crate::hub::Hub;
 use crate::keeper::{Keepers, Program};
 use crate::source::{
@@ -54,8 +54,6 @@ use crate::source::{
 
 /// How often a lock that another holds is tried.
 const LOCK_EVERY: Duration = Duration::from_secs(1);
-/// The same of one that is dead.
-const LEFT_EVERY: Duration = Duration::from_millis(20);
 
 /// The engine.
 pub(crate) struct LocalSource {
@@ -125,14 +123,15 @@ impl LocalSource {
             let error = match take_lock(&self.folder) {
                 Ok(Ok(lock)) => return Some(lock),
                 // What it was just starting when it was killed has a copy of its lock for a moment.
-                Ok(Err(pid)) if !pid.parse().is_ok_and(crate::home::is_alive) => {
+                Ok(Err(Some(pid))) if !is_alive(pid) => {
                     tokio::select! {
                         () = stop.cancelled() => return None,
                         () = tokio::time::sleep(LEFT_EVERY) => continue,
                     }
                 }
-                Ok(Err(pid)) => format!("another skytower server (process {pid}) runs it"),
-                Err(error) => format!("cannot use {}: {error:#}", self.folder.display()),
+                Ok(Err(Some(pid))) => format!("another skytower server (process {pid}) runs it"),
+                Ok(Err(None)) => "another skytower server runs it".to_owned(),
+                Err(error) => format!("cannot use {}: {error}", self.folder.display()),
             };
             if said.as_ref() != Some(&error) {
                 let hint = "it is tried again; see skytower api status";
@@ -258,33 +257,12 @@ impl LocalSource {
 }
 
 /// The folder's lock; or the process that has it.
-fn take_lock(folder: &Path) -> anyhow::Result<Result<File, String>> {
+fn take_lock(folder: &Path) -> std::io::Result<Result<File, Option<u32>>> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(folder)?;
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(folder.join("lock"))?;
-    let exclusively = rustix::fs::FlockOperation::NonBlockingLockExclusive;
-    match rustix::fs::flock(&file, exclusively) {
-        Ok(()) => {
-            file.set_len(0)?;
-            file.rewind()?;
-            write!(file, "{}", std::process::id())?;
-            Ok(Ok(file))
-        }
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut pid = String::new();
-            file.read_to_string(&mut pid)?;
-            Ok(Err(pid))
-        }
-        Err(error) => Err(error.into()),
-    }
+    try_lock(&folder.join("lock"))
 }
 
 impl Source for LocalSource {
