@@ -73,6 +73,22 @@ pub enum OthersPolicy {
     Deny,
 }
 
+/// What a server forbids whoever asks, by its configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Rules {
+    /// The owner guard.
+    pub others: OthersPolicy,
+    /// Nothing is changed through this server.
+    pub read_only: bool,
+}
+
+impl Rules {
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// May somebody do something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -99,20 +115,34 @@ pub fn is_mine(caller: &Caller, row: &Entity) -> bool {
 /// In a row's refusals: the part of `cluster.autostop` that stops; tearing down when idle remains possible.
 pub const AUTOSTOP_TO_STOP: &str = "cluster.autostop.stop";
 
+/// Why `caller` may only look, whatever it is that would be done; none when it may act.
+pub fn only_looks(caller: &Caller) -> Option<Text> {
+    if caller.rules.read_only {
+        return Some("this server is read-only: nothing is changed through it".into());
+    }
+    (caller.role == Role::Viewer).then(|| {
+        let limited = caller.limited.clone();
+        limited.unwrap_or_else(|| "your role is viewer: you may look, not act".into())
+    })
+}
+
 /// May `caller` do `action` with `options` to `row`, as far as rights, the row's state and its source's
 /// abilities go.
-pub fn may(
-    caller: &Caller,
-    action: &ActionSpec,
-    options: &ActionOptions,
-    row: &Entity,
-    others: OthersPolicy,
-) -> Verdict {
+pub fn may(caller: &Caller, action: &ActionSpec, options: &ActionOptions, row: &Entity) -> Verdict {
     let denied = |reason: String| Verdict::Denied {
         reason: reason.into(),
     };
-    if caller.role == Role::Viewer {
-        return denied("your role is viewer: you may look, not act".to_owned());
+    if let Some(reason) = only_looks(caller) {
+        return denied(reason.to_string());
+    }
+    if let Some(places) = &caller.acts_at
+        && !places.contains(row.source())
+    {
+        return denied(format!(
+            "you are signed in with an account that `{}` does not know, so you may only look there: \
+             sign in with the credentials that you use for it",
+            row.source()
+        ));
     }
     if action.kind != row.kind() {
         return denied(format!("`{}` is not for a {}", action.id, row.kind()));
@@ -141,7 +171,7 @@ pub fn may(
         }
         _ => return Verdict::Allowed,
     };
-    match others {
+    match caller.rules.others {
         OthersPolicy::Allow => Verdict::Allowed,
         OthersPolicy::Deny if caller.role != Role::Admin => denied(format!(
             "it belongs to {owner}, and this server forbids acting on other people's things"
@@ -176,9 +206,13 @@ mod tests {
             let autostop = action("cluster.autostop").unwrap();
             let caller = Caller {
                 role: Role::User,
+                rules: Rules {
+                    others: OthersPolicy::Allow,
+                    ..Rules::default()
+                },
                 ..Caller::default()
             };
-            may(&caller, autostop, &options, &cluster, OthersPolicy::Allow)
+            may(&caller, autostop, &options, &cluster)
         };
         let Verdict::Denied { reason } = verdict(Some(30), false) else {
             panic!("it would be asked for in vain");

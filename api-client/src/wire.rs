@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::entity::Entity;
 use crate::key::Key;
 use crate::kind::Kind;
+use crate::policy::Rules;
 use crate::text::Text;
 use crate::time::EpochMs;
 
@@ -23,6 +24,8 @@ pub const SUBPROTOCOL_JSON: &str = "skytower.v1.json";
 pub const SUBPROTOCOL_ZSTD: &str = "skytower.v1.zstd";
 /// The largest message a server accepts from a client, in bytes.
 pub const MAX_CLIENT_MESSAGE: usize = 64 * 1024;
+/// The close code of a connection whose credentials count no more: revoked, expired, disabled.
+pub const CLOSE_SIGNED_OUT: u16 = 4401;
 /// The most rows in one snapshot message.
 pub const SNAPSHOT_CHUNK: usize = 1000;
 
@@ -38,6 +41,15 @@ pub struct Caller {
     /// Workspaces the caller may see; none means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspaces: Option<Vec<Text>>,
+    /// Sources at which the caller may act; none means all. Elsewhere it can only look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acts_at: Option<Vec<Text>>,
+    /// Why the role is less than the account's own: what its token is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limited: Option<Text>,
+    /// What the server forbids whoever asks.
+    #[serde(default, skip_serializing_if = "Rules::is_default")]
+    pub rules: Rules,
 }
 
 /// What somebody may do, in SkyPilot's words.

@@ -11,7 +11,7 @@ use serde_json::json;
 use skytower_api_client::Text;
 use skytower_api_client::action::LOCAL;
 use skytower_api_client::credentials::Credentials;
-use skytower_api_client::policy::OthersPolicy;
+use skytower_api_client::policy::{OthersPolicy, Rules};
 
 pub use file::{FileConfig, FileError};
 
@@ -143,6 +143,14 @@ impl Config {
             }),
         })
         .to_string()
+    }
+
+    /// What everybody who asks is told.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            others: self.others,
+            ..Rules::default()
+        }
     }
 
     /// Finds what cannot work before anything is touched.

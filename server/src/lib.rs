@@ -7,6 +7,7 @@
 mod attention;
 pub mod balancer;
 pub mod config;
+pub mod guest;
 pub mod hello;
 pub mod home;
 pub mod http;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attention::Attention;
 use crate::config::{Config, ConfigError, DEFAULT_LISTEN};
+use crate::guest::Standing;
 use crate::home::{Card, CardSource, Home, HomeError};
 use crate::http::{self, AppState, Meters};
 use crate::hub::Hub;
@@ -77,7 +78,7 @@ pub struct Server {
     listener: TcpListener,
     state: AppState,
     connections_over: mpsc::Receiver<()>,
-    caller: watch::Sender<Caller>,
+    local: watch::Sender<Standing>,
 }
 
 impl std::fmt::Debug for Server {
@@ -132,21 +133,15 @@ impl Server {
         let hub = Arc::new(Hub::new());
         let sources: Arc<[Arc<dyn Source>]> = sources(&hub)?.into();
         let attention = Attention::new(sources.clone());
-        let requests = Requests::open(
-            home.path(),
-            hub.clone(),
-            sources.clone(),
-            attention.clone(),
-            config.others,
-        )
-        .map_err(StartError::Journal)?;
-        let caller = watch::Sender::new(merged(&sources));
+        let requests = Requests::open(home.path(), hub.clone(), sources.clone(), attention.clone())
+            .map_err(StartError::Journal)?;
+        let local = watch::Sender::new(Standing::Inside(local_caller(&sources, &config)));
         let (open, connections_over) = mpsc::channel(1);
         let state = AppState {
             logs: Logs::new(sources.clone()),
             attention,
             meters: Arc::new(Meters::default()),
-            caller: caller.subscribe(),
+            local: local.subscribe(),
             port: port(&listener),
             token: home.token(),
             config: Arc::new(config),
@@ -161,7 +156,7 @@ impl Server {
             listener,
             state,
             connections_over,
-            caller,
+            local,
         })
     }
 
@@ -188,7 +183,7 @@ impl Server {
             listener,
             state,
             mut connections_over,
-            caller,
+            local,
         } = self;
         let stop = state.stop.clone();
         let mut tasks = JoinSet::new();
@@ -199,7 +194,7 @@ impl Server {
         home.publish(&card(&url, &state))?;
         tracing::info!(url, version = VERSION, commit = COMMIT, "serving");
         tasks.spawn(state.requests.clone().run(stop.clone()));
-        tasks.spawn(follow_callers(state.sources.clone(), caller, stop.clone()));
+        tasks.spawn(follow_callers(state.clone(), local));
         if let Some(after) = state.config.idle_exit {
             tasks.spawn(idle_exit(state.clone(), after));
         }
@@ -365,6 +360,14 @@ pub(crate) fn account_name() -> Option<String> {
     })
 }
 
+/// Whoever holds the server's own token, under the server's rules.
+fn local_caller(sources: &[Arc<dyn Source>], config: &Config) -> Caller {
+    Caller {
+        rules: config.rules(),
+        ..merged(sources)
+    }
+}
+
 /// No source has said who we are: whoever started the server.
 fn nobody_knows() -> Caller {
     let name = account_name();
@@ -372,24 +375,26 @@ fn nobody_knows() -> Caller {
         ids: Vec::new(),
         name: name.map_or_else(|| Text::from("local"), Text::from),
         role: Role::Admin,
-        workspaces: None,
+        ..Caller::default()
     }
 }
 
-async fn follow_callers(
-    sources: Arc<[Arc<dyn Source>]>,
-    caller: watch::Sender<Caller>,
-    stop: CancellationToken,
-) {
+async fn follow_callers(state: AppState, local: watch::Sender<Standing>) {
     let mut each = JoinSet::new();
-    let caller = Arc::new(caller);
+    let AppState {
+        sources,
+        config,
+        stop,
+        ..
+    } = state;
+    let local = Arc::new(local);
     for source in sources.iter() {
         let mut says = source.caller();
-        let (sources, caller) = (sources.clone(), caller.clone());
+        let (sources, config, local) = (sources.clone(), config.clone(), local.clone());
         each.spawn(async move {
             loop {
-                caller.send_if_modified(|now| {
-                    let next = merged(&sources);
+                local.send_if_modified(|now| {
+                    let next = Standing::Inside(local_caller(&sources, &config));
                     let changed = *now != next;
                     *now = next;
                     changed

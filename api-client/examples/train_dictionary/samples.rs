@@ -1007,6 +1007,7 @@ impl Organisation {
                     Role::User
                 },
                 workspaces: self.chance.maybe(40, |_| vec!["default".into()]),
+                ..Caller::default()
             },
             kinds: Kind::ALL.to_vec(),
             at: self.moment(),

@@ -4,13 +4,16 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use skytower_api_client::Text;
 use skytower_api_client::rest::path;
 use skytower_api_client::wire::Problem;
 
 use super::AppState;
 use super::problem::Failure;
+use super::serve::Peer;
+use crate::guest::Guest;
 
-/// Stands before every handler. Handlers find the caller (`Extension<Caller>`) when one is signed in.
+/// Stands before every handler. Handlers find who asks (`Extension<Guest>`) when somebody is signed in.
 pub(crate) async fn admit(
     State(state): State<AppState>,
     mut request: Request,
@@ -21,8 +24,9 @@ pub(crate) async fn admit(
     }
     match signed_in(request.headers(), &state) {
         Some(true) => {
-            let caller = state.caller.borrow().clone();
-            request.extensions_mut().insert(caller);
+            let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+            let guest = Guest::new(state.local.clone(), Text::from("local"), peer);
+            request.extensions_mut().insert(guest);
         }
         // Health says who answers to whoever asks, without credentials; a wrong token is always told.
         None if request.uri().path() == path::HEALTH => {}

@@ -14,6 +14,7 @@ use skytower_api_client::{Entity, EpochMs, Key, Kind, Text};
 
 use super::AppState;
 use super::problem::{Failure, Parameters};
+use crate::guest::Guest;
 
 /// Rows of a page when nothing was said.
 const LIMIT: usize = 1000;
@@ -37,20 +38,20 @@ pub(crate) fn kind_of(plural: &str) -> Result<Kind, Failure> {
 /// `GET /api/v1/{kind}?q=&sort=&limit=&cursor=`
 pub(crate) async fn list(
     State(state): State<AppState>,
-    Extension(caller): Extension<Caller>,
+    Extension(guest): Extension<Guest>,
     Path(plural): Path<String>,
     Parameters(wanted): Parameters<ListQuery>,
 ) -> Result<Json<Page>, Failure> {
-    page(&state, caller, kind_of(&plural)?, &wanted).map(Json)
+    page(&state, guest.caller()?, kind_of(&plural)?, &wanted).map(Json)
 }
 
 /// `GET /api/v1/requests`: shares its path with the `POST` that makes one.
 pub(crate) async fn requests(
     State(state): State<AppState>,
-    Extension(caller): Extension<Caller>,
+    Extension(guest): Extension<Guest>,
     Parameters(wanted): Parameters<ListQuery>,
 ) -> Result<Json<Page>, Failure> {
-    page(&state, caller, Kind::Request, &wanted).map(Json)
+    page(&state, guest.caller()?, Kind::Request, &wanted).map(Json)
 }
 
 fn page(state: &AppState, caller: Caller, kind: Kind, wanted: &ListQuery) -> Result<Page, Failure> {
@@ -131,10 +132,10 @@ fn read_cursor(cursor: &str) -> Result<(usize, Key), Problem> {
 /// `GET /api/v1/{kind}/{key}`
 pub(crate) async fn detail(
     State(state): State<AppState>,
-    Extension(caller): Extension<Caller>,
+    Extension(guest): Extension<Guest>,
     Path((plural, key)): Path<(String, String)>,
 ) -> Result<Json<Detail>, Failure> {
-    let row = find_row(&state, &caller, kind_of(&plural)?, &key)?;
+    let row = find_row(&state, &guest.caller()?, kind_of(&plural)?, &key)?;
     let more = match state.source(row.key().source()) {
         Some(source) => source.detail(&row).await?,
         None => crate::source::Detail::default(),

@@ -13,24 +13,25 @@ use skytower_api_client::entity::{Outcome, Request};
 use skytower_api_client::log::note;
 use skytower_api_client::policy::View;
 use skytower_api_client::rest;
-use skytower_api_client::wire::{Caller, Problem};
+use skytower_api_client::wire::Problem;
 use skytower_api_client::{Entity, Key, Kind, Text};
 use tokio::sync::watch;
 
 use super::AppState;
 use super::lists::{find_row, kind_of};
 use super::problem::{Failure, Parameters};
+use crate::guest::{Guest, Standing};
 use crate::requests::accept;
 use crate::source::{LogChannel, LogChunk, LogQuery, LogStream};
 
 /// `GET /api/v1/{kind}/{key}/logs?follow=&tail=&channel=`
 pub(crate) async fn read(
     State(state): State<AppState>,
-    Extension(caller): Extension<Caller>,
+    Extension(guest): Extension<Guest>,
     Path((plural, key)): Path<(String, String)>,
     Parameters(wanted): Parameters<rest::LogQuery>,
 ) -> Result<Response, Failure> {
-    let row = find_row(&state, &caller, kind_of(&plural)?, &key)?;
+    let row = find_row(&state, &guest.caller()?, kind_of(&plural)?, &key)?;
     let query = LogQuery {
         channel: channel(wanted.channel.as_deref())?,
         follow: wanted.follow,
@@ -42,12 +43,12 @@ pub(crate) async fn read(
         // Whether there is anything to read is known before the answer begins.
         log = begun(log).await?;
     }
-    let mut callers = state.caller.clone();
-    callers.mark_unchanged();
+    let mut standing = guest.standing();
+    standing.mark_unchanged();
     let reading = Reading {
         log,
         lines: Lines::default(),
-        callers,
+        standing,
         state,
         row,
     };
@@ -93,7 +94,7 @@ fn upstream_of(row: &Entity) -> Option<Arc<Entity>> {
 struct Reading {
     log: LogStream,
     lines: Lines,
-    callers: watch::Receiver<Caller>,
+    standing: watch::Receiver<Standing>,
     state: AppState,
     row: Arc<Entity>,
 }
@@ -109,7 +110,7 @@ impl Reading {
                         return Some((text, true));
                     }
                 }
-                changed = self.callers.changed() => {
+                changed = self.standing.changed() => {
                     if changed.is_err() || !self.is_seen() {
                         return Some((self.lines.note("you may not see this log any more"), false));
                     }
@@ -122,7 +123,10 @@ impl Reading {
     }
 
     fn is_seen(&mut self) -> bool {
-        let view = View::of(&self.callers.borrow_and_update(), &[]);
+        let Standing::Inside(caller) = &*self.standing.borrow_and_update() else {
+            return false;
+        };
+        let view = View::of(caller, &[]);
         let present = self.state.hub.get(self.row.key());
         view.sees(present.as_ref().unwrap_or(&self.row).workspace())
     }

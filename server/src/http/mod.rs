@@ -21,7 +21,7 @@ use axum::http::{Method, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use skytower_api_client::rest::path;
-use skytower_api_client::wire::{Caller, Problem};
+use skytower_api_client::wire::Problem;
 use tokio::sync::{mpsc, watch as channel};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +31,7 @@ pub(crate) use serve::serve;
 
 use crate::attention::Attention;
 use crate::config::Config;
+use crate::guest::Standing;
 use crate::home::TokenHash;
 use crate::hub::Hub;
 use crate::source::Source;
@@ -53,8 +54,8 @@ pub struct AppState {
     pub logs: Arc<crate::logs::Logs>,
     /// What the server was told when it started.
     pub config: Arc<Config>,
-    /// Who everybody with the token is. It may change while a connection is open.
-    pub caller: channel::Receiver<Caller>,
+    /// What everybody with the server's own token is. It may change while a connection is open.
+    pub local: channel::Receiver<Standing>,
     /// The server ends.
     pub stop: CancellationToken,
     pub(crate) token: TokenHash,

@@ -9,11 +9,12 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 use skytower_api_client::entity::Request;
 use skytower_api_client::rest::NewRequest;
-use skytower_api_client::wire::{Caller, Problem};
+use skytower_api_client::wire::Problem;
 use uuid::Uuid;
 
 use super::AppState;
 use super::problem::{Failure, JsonBody, Parameters};
+use crate::guest::Guest;
 use crate::requests::Answer;
 
 /// The longest that one call waits for the end of a request.
@@ -22,7 +23,7 @@ const WAIT_MAX: Duration = Duration::from_mins(1);
 /// `POST /api/v1/requests`, header `Idempotency-Key`: 202 when it is on disk, 200 for a dry run.
 pub(crate) async fn create(
     State(state): State<AppState>,
-    Extension(caller): Extension<Caller>,
+    Extension(guest): Extension<Guest>,
     headers: HeaderMap,
     JsonBody(new): JsonBody<NewRequest>,
 ) -> Result<Response, Failure> {
@@ -34,10 +35,12 @@ pub(crate) async fn create(
             })
         })
         .transpose()?;
-    Ok(match state.requests.accept(&caller, &new, key).await? {
-        Answer::Accepted(row) => (StatusCode::ACCEPTED, Json(row)).into_response(),
-        Answer::DryRun(row) => Json(row).into_response(),
-    })
+    Ok(
+        match state.requests.accept(&guest.asker()?, &new, key).await? {
+            Answer::Accepted(row) => (StatusCode::ACCEPTED, Json(row)).into_response(),
+            Answer::DryRun(row) => Json(row).into_response(),
+        },
+    )
 }
 
 /// The parameters of [`show`].
@@ -49,7 +52,7 @@ pub(crate) struct Wait {
 /// `GET /api/v1/requests/{id}?wait=30s`: answers when it has ended, or when the wait is over.
 pub(crate) async fn show(
     State(state): State<AppState>,
-    Extension(caller): Extension<Caller>,
+    Extension(guest): Extension<Guest>,
     Path(id): Path<String>,
     Parameters(Wait { wait }): Parameters<Wait>,
 ) -> Result<Json<Request>, Failure> {
@@ -66,7 +69,7 @@ pub(crate) async fn show(
     };
     let row = state
         .requests
-        .get(&caller, parse(&id)?, wait.min(WAIT_MAX))
+        .get(&guest.caller()?, parse(&id)?, wait.min(WAIT_MAX))
         .await?;
     Ok(Json(row))
 }
@@ -74,10 +77,15 @@ pub(crate) async fn show(
 /// `DELETE /api/v1/requests/{id}`: withdraws what was not handed over yet.
 pub(crate) async fn cancel(
     State(state): State<AppState>,
-    Extension(caller): Extension<Caller>,
+    Extension(guest): Extension<Guest>,
     Path(id): Path<String>,
 ) -> Result<Json<Request>, Failure> {
-    Ok(Json(state.requests.withdraw(&caller, parse(&id)?).await?))
+    Ok(Json(
+        state
+            .requests
+            .withdraw(&guest.asker()?, parse(&id)?)
+            .await?,
+    ))
 }
 
 /// A request's id, or the key of its row.

@@ -1,9 +1,12 @@
 //! Accepting connections.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -18,6 +21,10 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// Not more than this waits unsent in the kernel: what is fresher is decided when there is room.
 const UNSENT: u32 = 16 * 1024;
 
+/// Whoever is at the other end of a connection. Handlers find it among a request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
 /// Serves until `stop`; returns when the last plain request was answered or `grace` is over.
 pub(crate) async fn serve(
     listener: TcpListener,
@@ -27,12 +34,12 @@ pub(crate) async fn serve(
 ) {
     let mut connections = JoinSet::new();
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             () = stop.cancelled() => break,
             // Ended ones are taken out as they end.
             Some(_) = connections.join_next() => continue,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors, mostly: going round at once would only burn.
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -42,7 +49,7 @@ pub(crate) async fn serve(
             },
         };
         tune(&stream);
-        connections.spawn(connection(stream, router.clone(), stop.clone()));
+        connections.spawn(connection(stream, Peer(peer), router.clone(), stop.clone()));
     }
     drop(listener);
     let drained = async { while connections.join_next().await.is_some() {} };
@@ -62,12 +69,17 @@ fn tune(stream: &TcpStream) {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) {
+async fn connection(stream: TcpStream, peer: Peer, router: Router, stop: CancellationToken) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
         .max_buf_size(super::HEAD_LIMIT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut served = std::pin::pin!(served);
     let ended = tokio::select! {

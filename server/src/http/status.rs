@@ -10,16 +10,18 @@ use axum::{Extension, Json};
 use serde_json::json;
 use skytower_api_client::policy::View;
 use skytower_api_client::rest::Health;
-use skytower_api_client::wire::{Caller, PROTOCOL};
+use skytower_api_client::wire::PROTOCOL;
 use skytower_api_client::{Kind, Phase, Text};
 
 use super::AppState;
+use super::problem::Failure;
+use crate::guest::Guest;
 use crate::server::{COMMIT, VERSION};
 
 /// `GET /api/health`
 pub(crate) async fn health(
     State(state): State<AppState>,
-    caller: Option<Extension<Caller>>,
+    guest: Option<Extension<Guest>>,
 ) -> Json<Health> {
     let mut health = Health {
         status: Text::from("needs_auth"),
@@ -29,7 +31,7 @@ pub(crate) async fn health(
         api_version: PROTOCOL,
         ..Health::default()
     };
-    if let Some(Extension(caller)) = caller {
+    if let Some(Ok(caller)) = guest.map(|Extension(guest)| guest.caller()) {
         health.status = Text::from("healthy");
         health.epoch = Some(state.hub.epoch().clone());
         health.revision = Some(state.hub.revision());
@@ -43,9 +45,9 @@ pub(crate) async fn health(
 /// `GET /api/v1/status`: the server and what it watches, as `skytower api status -o json` prints it.
 pub(crate) async fn status(
     State(state): State<AppState>,
-    Extension(caller): Extension<Caller>,
-) -> Json<serde_json::Value> {
-    let view = View::of(&caller, &[]);
+    Extension(guest): Extension<Guest>,
+) -> Result<Json<serde_json::Value>, Failure> {
+    let view = View::of(&guest.caller()?, &[]);
     let (sources, counts, revision): (Vec<_>, BTreeMap<_, BTreeMap<_, u64>>, u64) =
         state.hub.read(|table| {
             let mut counts = BTreeMap::<Text, BTreeMap<Kind, u64>>::new();
@@ -58,7 +60,7 @@ pub(crate) async fn status(
             let rows = table.rows(Kind::Source).cloned();
             (rows.collect(), counts, table.revision())
         });
-    Json(json!({
+    Ok(Json(json!({
         "server": {
             "url": format!("http://127.0.0.1:{}", state.port),
             "pid": std::process::id(),
@@ -71,7 +73,7 @@ pub(crate) async fn status(
         },
         "sources": sources,
         "counts": counts,
-    }))
+    })))
 }
 
 /// `GET /metrics`: Prometheus' text format.

@@ -18,8 +18,8 @@ use skytower_api_client::codec::{self, Encoding};
 use skytower_api_client::policy::View;
 use skytower_api_client::table::Since;
 use skytower_api_client::wire::{
-    Caller, ClientMessage, Cursor, Hello, MAX_CLIENT_MESSAGE, PROTOCOL, Problem, SUBPROTOCOL_JSON,
-    SUBPROTOCOL_ZSTD, ServerMessage,
+    CLOSE_SIGNED_OUT, Caller, ClientMessage, Cursor, Hello, MAX_CLIENT_MESSAGE, PROTOCOL, Problem,
+    SUBPROTOCOL_JSON, SUBPROTOCOL_ZSTD, ServerMessage,
 };
 use skytower_api_client::{EpochMs, Key, Kind, Text};
 use tokio::sync::{mpsc, watch};
@@ -28,6 +28,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use super::AppState;
 use super::problem::Failure;
 use crate::attention::Gaze;
+use crate::guest::{Guest, Standing};
 use crate::hub::{Frames, Watcher};
 use crate::server::VERSION;
 
@@ -48,7 +49,7 @@ const READ_BUFFER: usize = 4 * 1024;
 /// `GET /api/v1/watch`
 pub(crate) async fn open(
     State(state): State<AppState>,
-    Extension(caller): Extension<Caller>,
+    Extension(guest): Extension<Guest>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Failure> {
     let upgrade = upgrade.map_err(|rejection| {
@@ -90,7 +91,7 @@ pub(crate) async fn open(
                 state,
                 sent_at: Instant::now(),
             };
-            link.run(caller).await;
+            link.run(guest).await;
         }))
 }
 
@@ -119,8 +120,8 @@ struct Link {
 }
 
 impl Link {
-    async fn run(mut self, caller: Caller) {
-        let end = match self.session(caller).await {
+    async fn run(mut self, guest: Guest) {
+        let end = match self.session(&guest).await {
             ControlFlow::Break(end) => end,
             ControlFlow::Continue(never) => match never {},
         };
@@ -157,15 +158,16 @@ impl Link {
         let _ = timeout(CLOSE_WITHIN, closing).await;
     }
 
-    async fn session(&mut self, caller: Caller) -> ControlFlow<End, std::convert::Infallible> {
+    async fn session(&mut self, guest: &Guest) -> ControlFlow<End, std::convert::Infallible> {
         let mut revisions = self.state.hub.changes();
+        let caller = guest.caller().map_or_else(out, ControlFlow::Continue)?;
         self.say(&self.hello(&caller)).await?;
         let (kinds, since) = self.subscription().await?;
         let mut session = Session {
             view: View::of(&caller, &kinds),
             kinds,
             caller,
-            callers: self.state.caller.clone(),
+            standing: guest.standing(),
             at: None,
             void: false,
             gaze: self.state.attention.gaze(),
@@ -180,7 +182,7 @@ impl Link {
             .map(|since| since.revision);
         revisions.mark_unchanged();
         // The rights may have changed since the handshake.
-        session.callers.mark_changed();
+        session.standing.mark_changed();
         // What is waited for again and again is set up once: with a thousand clients that is what a
         // change costs beside the writing.
         let stop = self.state.stop.clone();
@@ -192,7 +194,7 @@ impl Link {
             tokio::select! {
                 biased;
                 () = &mut stopped => return ControlFlow::Break(End::Stopping),
-                changed = session.callers.changed() => {
+                changed = session.standing.changed() => {
                     if changed.is_err() {
                         return ControlFlow::Break(End::Stopping);
                     }
@@ -332,7 +334,11 @@ impl Link {
 
     /// The caller's rights changed: rows enter and leave at the same revision.
     async fn turn(&mut self, session: &mut Session) -> ControlFlow<End> {
-        let caller = session.callers.borrow_and_update().clone();
+        let standing = session.standing.borrow_and_update().clone();
+        let caller = match standing {
+            Standing::Inside(caller) => caller,
+            Standing::Out(problem) => return out(problem),
+        };
         // Rights that came back meanwhile change nothing, but a snapshot that was broken off is void.
         if caller == session.caller && !session.void {
             return ControlFlow::Continue(());
@@ -403,7 +409,7 @@ struct Session {
     kinds: Vec<Kind>,
     caller: Caller,
     /// Who the caller is from now on.
-    callers: watch::Receiver<Caller>,
+    standing: watch::Receiver<Standing>,
     view: View,
     /// The revision of its copy; none before its first snapshot.
     at: Option<u64>,
@@ -416,8 +422,11 @@ struct Session {
 impl Session {
     /// The caller may see something else than what is being sent.
     fn rights_changed(&self) -> bool {
-        self.callers.has_changed().unwrap_or(false)
-            && View::of(&self.callers.borrow(), &self.kinds) != self.view
+        self.standing.has_changed().unwrap_or(false)
+            && match &*self.standing.borrow() {
+                Standing::Inside(caller) => View::of(caller, &self.kinds) != self.view,
+                Standing::Out(_) => true,
+            }
     }
 
     fn hear(&mut self, message: Option<ClientMessage>, state: &AppState) -> ControlFlow<End> {
@@ -443,6 +452,11 @@ impl Session {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Somebody who is nobody any more.
+fn out<T>(problem: Problem) -> ControlFlow<End, T> {
+    ControlFlow::Break(End::Fault(CLOSE_SIGNED_OUT, problem))
 }
 
 fn fault<T>(code: &str, sentence: &str) -> ControlFlow<End, T> {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use skytower_api_client::action::{self, ActionSpec};
 use skytower_api_client::entity::{Outcome, TargetResult};
-use skytower_api_client::policy::{self, OthersPolicy, Verdict, View};
+use skytower_api_client::policy::{self, Verdict, View};
 use skytower_api_client::rest::NewRequest;
-use skytower_api_client::wire::{Caller, Problem, Role};
+use skytower_api_client::wire::{Caller, Problem};
 use skytower_api_client::{Entity, Key, Kind, Table, Text};
 
 use super::record::{ORIGIN, Target, label};
@@ -29,22 +29,19 @@ pub struct Checked {
 }
 
 /// Checks a request. An error means that none of it is done.
-pub fn check(
-    table: &Table,
-    caller: &Caller,
-    others: OthersPolicy,
-    new: &NewRequest,
-) -> Result<Checked, Problem> {
+pub fn check(table: &Table, caller: &Caller, new: &NewRequest) -> Result<Checked, Problem> {
     let Some(action) = action::action(&new.action) else {
         let known: Vec<&str> = action::ACTIONS.iter().map(|spec| spec.id).collect();
         return Err(invalid(format!("there is no action `{}`", new.action))
             .hint(format!("the actions are {}", known.join(", "))));
     };
-    if caller.role == Role::Viewer {
-        let detail = "your role is viewer: you may look, not act";
-        return Err(
-            Problem::new("forbidden", 403, detail).hint("ask an administrator for the role `user`")
-        );
+    if let Some(reason) = policy::only_looks(caller) {
+        let problem = Problem::new("forbidden", 403, reason);
+        return Err(match (caller.rules.read_only, &caller.limited) {
+            (true, _) => problem.hint("nothing was done; ask whoever runs it"),
+            (_, Some(_)) => problem.hint("sign in with a token of another scope"),
+            _ => problem.hint("ask an administrator for the role `user`"),
+        });
     }
     if new.targets.is_empty() {
         return Err(
@@ -88,7 +85,7 @@ pub fn check(
         let (outcome, message) = match &row {
             // What one may not see does not exist: no word differs between the two.
             None => (Outcome::Failed, Some(missing(key))),
-            Some(row) => match policy::may(caller, action, &new.options, row, others) {
+            Some(row) => match policy::may(caller, action, &new.options, row) {
                 Verdict::Allowed => (Outcome::Waiting, None),
                 Verdict::Denied { reason } => (Outcome::Failed, Some(reason)),
                 Verdict::OwnerGuard { owner } => {

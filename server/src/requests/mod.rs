@@ -21,7 +21,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use skytower_api_client::backoff::Backoff;
 use skytower_api_client::entity::{Outcome, Request};
-use skytower_api_client::policy::{OthersPolicy, View};
+use skytower_api_client::policy::View;
 use skytower_api_client::rest::NewRequest;
 use skytower_api_client::wire::{Caller, Change, Problem, Role};
 use skytower_api_client::{Entity, EpochMs, Kind, Text};
@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::attention::Attention;
+use crate::guest::Asker;
 use crate::hub::Hub;
 use crate::source::Source;
 use journal::{Acceptance, Accepted, Journal, JournalError};
@@ -92,7 +93,6 @@ pub struct Requests {
     hub: Arc<Hub>,
     sources: Arc<[Arc<dyn Source>]>,
     attention: Arc<Attention>,
-    others: OthersPolicy,
     pace: Pace,
     stop: CancellationToken,
     live: Mutex<HashMap<Uuid, Arc<Mutex<Record>>>>,
@@ -121,17 +121,9 @@ impl Requests {
         hub: Arc<Hub>,
         sources: Arc<[Arc<dyn Source>]>,
         attention: Arc<Attention>,
-        others: OthersPolicy,
     ) -> anyhow::Result<Arc<Self>> {
         let journal = Journal::open(&home.join(JOURNAL))?;
-        Ok(Self::new(
-            journal,
-            hub,
-            sources,
-            attention,
-            others,
-            Pace::default(),
-        ))
+        Ok(Self::new(journal, hub, sources, attention, Pace::default()))
     }
 
     /// Requests over a journal, at a pace.
@@ -140,7 +132,6 @@ impl Requests {
         hub: Arc<Hub>,
         sources: Arc<[Arc<dyn Source>]>,
         attention: Arc<Attention>,
-        others: OthersPolicy,
         pace: Pace,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -148,7 +139,6 @@ impl Requests {
             hub,
             sources,
             attention,
-            others,
             pace,
             stop: CancellationToken::new(),
             live: Mutex::default(),
@@ -237,10 +227,11 @@ impl Requests {
     /// Accepts a request, or says why not. When this returns [`Answer::Accepted`] it is on disk.
     pub async fn accept(
         self: &Arc<Self>,
-        caller: &Caller,
+        asker: &Asker,
         new: &NewRequest,
         idempotency_key: Option<String>,
     ) -> Result<Answer, Problem> {
+        let caller = &asker.caller;
         if idempotency_key
             .as_ref()
             .is_some_and(|key| key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY)
@@ -266,9 +257,7 @@ impl Requests {
                 return self.accepted_before(&before).await;
             }
         }
-        let checked = self
-            .hub
-            .read(|table| accept::check(table, caller, self.others, new))?;
+        let checked = self.hub.read(|table| accept::check(table, caller, new))?;
         if !new.dry_run && !new.others_confirmed && !checked.others.is_empty() {
             return Err(accept::unconfirmed(&checked));
         }
@@ -470,7 +459,8 @@ impl Requests {
     }
 
     /// Withdraws what was not handed over yet. Only for whoever made the request, and administrators.
-    pub async fn withdraw(&self, caller: &Caller, id: Uuid) -> Result<Request, Problem> {
+    pub async fn withdraw(&self, asker: &Asker, id: Uuid) -> Result<Request, Problem> {
+        let caller = &asker.caller;
         let record = self.visible(caller, id).await?;
         if !is_own(caller, &record) && caller.role != Role::Admin {
             let detail = format!("request `{id}` was made by {}", record.caller.name);

@@ -156,7 +156,7 @@ fn alice() -> Caller {
         ids: vec!["alice".into()],
         name: "alice".into(),
         role: Role::User,
-        workspaces: None,
+        ..Caller::default()
     }
 }
 
@@ -193,14 +193,7 @@ impl Life {
         let sources: Arc<[Arc<dyn Source>]> = Arc::new([Arc::new(fake) as Arc<dyn Source>]);
         let journal = Journal::open(&home.join(JOURNAL)).unwrap();
         let attention = Attention::new(sources.clone());
-        let requests = Requests::new(
-            journal,
-            hub.clone(),
-            sources,
-            attention,
-            OthersPolicy::Confirm,
-            pace,
-        );
+        let requests = Requests::new(journal, hub.clone(), sources, attention, pace);
         let stop = CancellationToken::new();
         tokio::spawn(requests.clone().run(stop.clone()));
         Self {
@@ -257,7 +250,12 @@ fn down(names: &[&str]) -> NewRequest {
 }
 
 async fn accepted(life: &Life, new: &NewRequest) -> Request {
-    match life.requests.accept(&alice(), new, None).await.unwrap() {
+    match life
+        .requests
+        .accept(&Asker::local(alice()), new, None)
+        .await
+        .unwrap()
+    {
         Answer::Accepted(row) => row,
         Answer::DryRun(row) => panic!("{row:?}"),
     }
@@ -337,7 +335,7 @@ async fn refusals_failures_and_confirmations() {
     let life = &life;
     let refused = |new: NewRequest| async move {
         life.requests
-            .accept(&alice(), &new, None)
+            .accept(&Asker::local(alice()), &new, None)
             .await
             .unwrap_err()
     };
@@ -361,7 +359,7 @@ async fn refusals_failures_and_confirmations() {
     };
     assert_eq!(
         life.requests
-            .accept(&viewer, &down(&["a"]), None)
+            .accept(&Asker::local(viewer.clone()), &down(&["a"]), None)
             .await
             .unwrap_err()
             .status,
@@ -372,7 +370,10 @@ async fn refusals_failures_and_confirmations() {
         ..down(&["a", "c"])
     };
     assert!(matches!(
-        life.requests.accept(&alice(), &dry, None).await.unwrap(),
+        life.requests
+            .accept(&Asker::local(alice()), &dry, None)
+            .await
+            .unwrap(),
         Answer::DryRun(_)
     ));
     assert!(locked(&kept).mutations.is_empty());
@@ -407,7 +408,7 @@ async fn a_key_stands_for_one_request() {
 
 async fn life_accept(life: &Life, new: NewRequest) -> Result<Answer, Problem> {
     life.requests
-        .accept(&alice(), &new, Some("one".to_owned()))
+        .accept(&Asker::local(alice()), &new, Some("one".to_owned()))
         .await
 }
 
@@ -429,10 +430,18 @@ async fn what_was_not_handed_over_can_be_withdrawn() {
         ..alice()
     };
     assert_eq!(
-        life.requests.withdraw(&bob, id).await.unwrap_err().status,
+        life.requests
+            .withdraw(&Asker::local(bob.clone()), id)
+            .await
+            .unwrap_err()
+            .status,
         403
     );
-    let row = life.requests.withdraw(&alice(), id).await.unwrap();
+    let row = life
+        .requests
+        .withdraw(&Asker::local(alice()), id)
+        .await
+        .unwrap();
     let outcomes: Vec<Outcome> = row.results.iter().map(|result| result.outcome).collect();
     assert_eq!(
         outcomes

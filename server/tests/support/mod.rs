@@ -119,6 +119,7 @@ pub fn caller(workspaces: Option<&[&str]>) -> Caller {
         name: "alice".into(),
         role: Role::User,
         workspaces: workspaces.map(|list| list.iter().map(|name| Text::from(*name)).collect()),
+        ..Caller::default()
     }
 }
 

@@ -38,6 +38,7 @@ pub fn rights(bits: u8) -> Caller {
             Role::Viewer
         },
         workspaces: (bits & 8 == 0).then(|| mine.map(|i| WORKSPACES[i].into()).collect()),
+        ..Caller::default()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use skytower_api_client::action::{ActionOptions, ActionSpec, Danger, LOCAL};
 use skytower_api_client::entity::Entity;
-use skytower_api_client::policy::{OthersPolicy, Verdict, may};
+use skytower_api_client::policy::{Verdict, may};
 use skytower_api_client::rest::NewRequest;
 use skytower_api_client::{Kind, Text};
 
@@ -144,13 +144,7 @@ impl Model {
             {
                 continue;
             }
-            match may(
-                &self.you,
-                action,
-                &plan.options,
-                &row,
-                OthersPolicy::Confirm,
-            ) {
+            match may(&self.you, action, &plan.options, &row) {
                 Verdict::Allowed => plan.mine.push(row),
                 Verdict::OwnerGuard { owner } => plan.others.push((row, owner)),
                 Verdict::Denied { reason } => plan.refused.push((row, reason)),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::json;
 use skytower_api_client::action::{self, ActionOptions, ActionSpec, LOCAL};
 use skytower_api_client::entity::{Cluster, Request, Service};
-use skytower_api_client::policy::{self, OthersPolicy, Verdict};
+use skytower_api_client::policy::{self, Verdict};
 use skytower_api_client::rest::{Client, LogQuery, NewRequest};
 use skytower_api_client::task::TaskFile;
 use skytower_api_client::wire::{Caller, Role};
@@ -137,9 +137,7 @@ pub async fn run(command: &Command, global: &Global) -> Result<u8, Failure> {
         None => engine_of(client).await?,
         Some(word) => here(client, action.kind, word).await?,
     };
-    if let Verdict::Denied { reason } =
-        policy::may(&caller, action, &options, &row, OthersPolicy::Confirm)
-    {
+    if let Verdict::Denied { reason } = policy::may(&caller, action, &options, &row) {
         return Err(denied(&caller, &row, &reason));
     }
     if !args.yes && !args.dry_run {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use skytower_api_client::action::{ACTIONS, ActionOptions, ActionSpec, Danger, action_for};
 use skytower_api_client::entity::{Outcome, Request, TargetResult};
-use skytower_api_client::policy::{self, OthersPolicy, Verdict};
+use skytower_api_client::policy::{self, Verdict};
 use skytower_api_client::rest::{Client, NewRequest};
 use skytower_api_client::wire::{Caller, Role};
 use skytower_api_client::{Entity, Kind, Phase, human, target};
@@ -59,7 +59,7 @@ pub(super) async fn change(
     let mut denied = 0;
     for row in rows {
         let spec = action_for(verb, row.kind()).ok_or_else(|| cannot(verb, &row))?;
-        match policy::may(&caller, spec, &options, &row, OthersPolicy::Confirm) {
+        match policy::may(&caller, spec, &options, &row) {
             Verdict::Denied { reason } => {
                 denied += usize::from(caller.role == Role::Viewer);
                 results.push(refused(&row, reason));

@@ -419,7 +419,7 @@ pub fn live(size: (u16, u16), rows: Vec<Arc<Entity>>) -> Model {
                 ids: vec!["id-alice".into()],
                 name: "alice".into(),
                 role: Role::User,
-                workspaces: None,
+                ..Caller::default()
             },
             kinds: Vec::new(),
             at: NOW,

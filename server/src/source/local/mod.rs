@@ -112,6 +112,7 @@ fn who(glance: &Glance) -> Caller {
         name: Text::from(name),
         role: Role::Admin,
         workspaces: Some(glance.workspaces.iter().cloned().collect()),
+        ..Caller::default()
     }
 }
 

@@ -29,13 +29,13 @@ pub(super) fn caller(answer: RoleAnswer, local: &Identity) -> Caller {
             name: said(answer.name).unwrap_or_else(|| id.clone()),
             ids: vec![id],
             role: answer.role,
-            workspaces: None,
+            ..Caller::default()
         },
         None => Caller {
             ids: vec![local.id.clone()],
             name: local.name.clone(),
             role: answer.role,
-            workspaces: None,
+            ..Caller::default()
         },
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use skytower_api_client::action::{ActionOptions, ActionSpec, action};
 use skytower_api_client::entity::Entity;
-use skytower_api_client::policy::{OthersPolicy, Verdict, may};
+use skytower_api_client::policy::{Verdict, may};
 use skytower_api_client::rest::NewRequest;
 use skytower_api_client::{Kind, Text};
 
@@ -43,13 +43,7 @@ pub(super) fn open(model: &mut Model, chosen: Option<&'static ActionSpec>) -> Ef
 /// The ways to start a file here.
 fn ways(model: &Model) -> Vec<Way> {
     let way = |action: &'static ActionSpec, target: &Arc<Entity>, label: String| {
-        let verdict = may(
-            &model.you,
-            action,
-            &ActionOptions::default(),
-            target,
-            OthersPolicy::Confirm,
-        );
+        let verdict = may(&model.you, action, &ActionOptions::default(), target);
         Way {
             action,
             target: target.clone(),

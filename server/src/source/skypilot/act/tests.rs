@@ -72,7 +72,7 @@ fn handover(id: &str, targets: Vec<Arc<Entity>>) -> Handover {
             ids: vec!["2f1c".into()],
             name: "alice".into(),
             role: Role::User,
-            workspaces: None,
+            ..Caller::default()
         },
         tried_at: EpochMs(1_000_000_000),
     }
