@@ -3,6 +3,7 @@
 //! Everything that answers with a request (`POST /api/v1/requests`, also as a dry run, and `GET` and
 //! `DELETE` of one) answers with its row, an [`crate::entity::Request`].
 
+pub mod accounts;
 #[cfg(feature = "client")]
 mod client;
 #[cfg(feature = "client")]
@@ -129,6 +130,9 @@ pub struct Health {
     /// Who the caller is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<Caller>,
+    /// With what one can sign in here: `password`, `token`, `skypilot`, `proxy`, or the server's own `local` token.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sign_in: Vec<Text>,
 }
 
 /// The body of `POST /api/v1/requests`: one action on some rows.

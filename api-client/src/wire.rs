@@ -24,6 +24,8 @@ pub const SUBPROTOCOL_JSON: &str = "skytower.v1.json";
 pub const SUBPROTOCOL_ZSTD: &str = "skytower.v1.zstd";
 /// The largest message a server accepts from a client, in bytes.
 pub const MAX_CLIENT_MESSAGE: usize = 64 * 1024;
+/// A header that every client of ours sends: pages of other sites cannot, so a cookie beside it was meant.
+pub const CLIENT_HEADER: &str = "x-skytower-client";
 /// The close code of a connection whose credentials count no more: revoked, expired, disabled.
 pub const CLOSE_SIGNED_OUT: u16 = 4401;
 /// The most rows in one snapshot message.

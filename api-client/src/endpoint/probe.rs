@@ -18,7 +18,7 @@ pub const SKYPILOT_OLDEST: u32 = 24;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
     /// A skytower server that knows us.
-    Skytower(Health),
+    Skytower(Box<Health>),
     /// A SkyPilot API server that lets us in.
     Skypilot {
         /// Its version, as it says.
@@ -117,7 +117,7 @@ fn judge(url: &Text, status: StatusCode, body: &str) -> Result<Found, ClientErro
         return if needs_auth || health.epoch.is_none() {
             Err(not_signed_in())
         } else {
-            Ok(Found::Skytower(health))
+            Ok(Found::Skytower(Box::new(health)))
         };
     }
     let number = match &answer.api_version {

@@ -14,6 +14,35 @@ pub const WATCH: &str = "/api/v1/watch";
 /// `POST`: a new request.
 pub const REQUESTS: &str = "/api/v1/requests";
 
+/// `GET` and `POST`: users of the server's own.
+pub const USERS: &str = "/api/v1/accounts/users";
+/// `GET` and `POST`: tokens.
+pub const TOKENS: &str = "/api/v1/accounts/tokens";
+/// `GET` and `POST`: workspaces of the server's own.
+pub const WORKSPACES: &str = "/api/v1/accounts/workspaces";
+/// `POST`: a new password for oneself.
+pub const PASSWORD: &str = "/api/v1/accounts/password";
+
+/// `GET`, `PATCH` and `DELETE`: one user.
+pub fn user(name: &str) -> String {
+    format!("{USERS}/{}", segment(name))
+}
+
+/// `DELETE`: one token.
+pub fn token(id: &str) -> String {
+    format!("{TOKENS}/{}", segment(id))
+}
+
+/// `POST`: a new secret for a token.
+pub fn rotate(id: &str) -> String {
+    format!("{}/rotate", token(id))
+}
+
+/// `GET`, `PATCH` and `DELETE`: one workspace.
+pub fn workspace(name: &str) -> String {
+    format!("{WORKSPACES}/{}", segment(name))
+}
+
 /// `GET`: the rows of a kind.
 pub fn list(kind: Kind) -> String {
     format!("/api/v1/{}", kind.plural())
