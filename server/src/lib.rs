@@ -18,6 +18,7 @@ pub mod logs;
 pub mod requests;
 pub mod server;
 pub mod source;
+pub mod store;
 
 pub use config::{Config, EngineConfig, SourceConfig};
 pub use http::AppState;

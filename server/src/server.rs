@@ -23,6 +23,7 @@ use crate::hub::Hub;
 use crate::logs::Logs;
 use crate::requests::Requests;
 use crate::source::{self, Source};
+use crate::store::{self, Store, StoreError};
 
 /// The server's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -67,9 +68,9 @@ pub enum StartError {
         /// Why not.
         why: anyhow::Error,
     },
-    /// The journal cannot be opened.
-    #[error("cannot open the journal of requests: {0:#}")]
-    Journal(anyhow::Error),
+    /// Its database cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// A server that is about to serve: it holds its folder and its address.
@@ -130,11 +131,11 @@ impl Server {
         }
         let home = Home::open(&config.home)?;
         let listener = listen(config.listen).await?;
+        let store = Store::open(&home.path().join(store::FILE))?;
         let hub = Arc::new(Hub::new());
         let sources: Arc<[Arc<dyn Source>]> = sources(&hub)?.into();
         let attention = Attention::new(sources.clone());
-        let requests = Requests::open(home.path(), hub.clone(), sources.clone(), attention.clone())
-            .map_err(StartError::Journal)?;
+        let requests = Requests::open(store, hub.clone(), sources.clone(), attention.clone());
         let local = watch::Sender::new(Standing::Inside(local_caller(&sources, &config)));
         let (open, connections_over) = mpsc::channel(1);
         let state = AppState {

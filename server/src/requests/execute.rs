@@ -17,12 +17,13 @@ use skytower_api_client::wire::{Change, Problem};
 use skytower_api_client::{Entity, EpochMs, Key, Kind, Text};
 use uuid::Uuid;
 
-use super::journal::{JournalError, Progress};
+use super::journal::Progress;
 use super::record::{ORIGIN, Record, Stage};
 use super::{Requests, locked};
 use crate::attention::Gaze;
 use crate::hub::Hub;
 use crate::source::{Found, Handover, HandoverError, HandoverResult, Source};
+use crate::store::StoreError;
 
 type Shared = Arc<Mutex<Record>>;
 
@@ -318,7 +319,7 @@ impl Course<'_> {
                     tracing::error!(%error, request = %id, "a receipt could not be written down");
                     return true;
                 }
-                Err(JournalError::Closed) => return false,
+                Err(StoreError::Closed) => return false,
                 Err(error) => {
                     let message = format!("nothing is sent while {error}");
                     self.say(None, None, Some(&message.into()));

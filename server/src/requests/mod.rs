@@ -14,7 +14,6 @@ pub mod journal;
 pub mod record;
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,11 +33,10 @@ use crate::attention::Attention;
 use crate::guest::Asker;
 use crate::hub::Hub;
 use crate::source::Source;
-use journal::{Acceptance, Accepted, Journal, JournalError};
+use crate::store::{Store, StoreError};
+use journal::{Acceptance, Accepted, Journal};
 use record::{HandoverRecord, ORIGIN, Record, Stage, caller_id};
 
-/// The journal's file in the state folder.
-const JOURNAL: &str = "requests.db";
 /// How long finished requests stay in the state; the journal keeps them longer.
 const SHOWN_FOR_MS: i64 = 24 * 3600 * 1000;
 /// How many finished requests stay in the state.
@@ -115,15 +113,20 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Requests {
-    /// Opens the journal in the state folder. Nothing is carried out before [`Requests::run`].
+    /// Requests in the server's database. Nothing is carried out before [`Requests::run`].
     pub(crate) fn open(
-        home: &Path,
+        store: Store,
         hub: Arc<Hub>,
         sources: Arc<[Arc<dyn Source>]>,
         attention: Arc<Attention>,
-    ) -> anyhow::Result<Arc<Self>> {
-        let journal = Journal::open(&home.join(JOURNAL))?;
-        Ok(Self::new(journal, hub, sources, attention, Pace::default()))
+    ) -> Arc<Self> {
+        Self::new(
+            Journal::new(store),
+            hub,
+            sources,
+            attention,
+            Pace::default(),
+        )
     }
 
     /// Requests over a journal, at a pace.
@@ -178,7 +181,7 @@ impl Requests {
     }
 
     /// Shows what the journal holds and takes up what is unfinished. Once, at the start.
-    async fn resume(self: &Arc<Self>) -> Result<usize, JournalError> {
+    async fn resume(self: &Arc<Self>) -> Result<usize, StoreError> {
         let now = EpochMs::now();
         self.journal.prune(now).await?;
         let finished = self
@@ -475,7 +478,7 @@ impl Requests {
 
     /// Withdraws the planned handovers of a request; returns how many targets that were, and how
     /// many had been handed over and are not over yet.
-    async fn withdraw_planned(&self, id: Uuid) -> Result<(usize, usize), JournalError> {
+    async fn withdraw_planned(&self, id: Uuid) -> Result<(usize, usize), StoreError> {
         let Some(record) = locked(&self.live).get(&id).cloned() else {
             return Ok((0, 0));
         };
@@ -517,8 +520,8 @@ fn fingerprint(new: &NewRequest) -> Result<Vec<u8>, Problem> {
 }
 
 /// Without the journal nothing is promised, and nothing is done.
-fn unavailable(error: &JournalError) -> Problem {
-    tracing::error!(%error, "the journal of requests fails");
+fn unavailable(error: &StoreError) -> Problem {
+    tracing::error!(%error, "a request cannot be written down");
     Problem::new("journal_unavailable", 503, error.to_string())
         .hint("nothing was done; see to the disk of the skytower server and try again")
 }

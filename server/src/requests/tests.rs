@@ -1,5 +1,7 @@
 //! Requests against a source whose every step can be held up, and a journal that is opened again.
 
+use std::path::Path;
+
 use super::*;
 use crate::source::{
     BoxFuture, Detail, Found, Handover, HandoverError, HandoverResult, LogQuery, LogStream,
@@ -191,7 +193,7 @@ impl Life {
             at_once: 1,
         };
         let sources: Arc<[Arc<dyn Source>]> = Arc::new([Arc::new(fake) as Arc<dyn Source>]);
-        let journal = Journal::open(&home.join(JOURNAL)).unwrap();
+        let journal = Journal::new(Store::open(&home.join(crate::store::FILE)).unwrap());
         let attention = Attention::new(sources.clone());
         let requests = Requests::new(journal, hub.clone(), sources, attention, pace);
         let stop = CancellationToken::new();

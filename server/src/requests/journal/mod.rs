@@ -1,76 +1,61 @@
 //! The journal: what was promised, on disk before it is promised.
-//!
-//! One thread owns the database. What arrives while a commit is under way goes into the next one
-//! together, so that many callers share one fsync.
 
 mod rows;
-mod schema;
 
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use rusqlite::Connection;
 use skytower_api_client::entity::TargetResult;
 use skytower_api_client::{EpochMs, Text};
-use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::record::{Record, Stage};
+use crate::store::{Store, StoreError};
 
-/// The most pieces of work in one commit, and the most that wait.
-const BATCH: usize = 256;
+/// The tables of the journal, as they were first.
+pub(crate) const SCHEMA: &str = "
+    CREATE TABLE requests (
+        id TEXT PRIMARY KEY,
+        caller_id TEXT NOT NULL,
+        idempotency_key TEXT,
+        fingerprint BLOB NOT NULL,
+        action TEXT NOT NULL,
+        options TEXT NOT NULL,
+        caller TEXT NOT NULL,
+        workspace TEXT,
+        created_at INTEGER NOT NULL,
+        ended_at INTEGER,
+        status TEXT NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX requests_by_idempotency_key ON requests (caller_id, idempotency_key)
+        WHERE idempotency_key IS NOT NULL;
+    CREATE INDEX requests_unfinished ON requests (id) WHERE ended_at IS NULL;
+    CREATE INDEX requests_by_end ON requests (ended_at) WHERE ended_at IS NOT NULL;
+    CREATE TABLE targets (
+        request TEXT NOT NULL REFERENCES requests (id) ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        row TEXT,
+        result TEXT NOT NULL,
+        PRIMARY KEY (request, position)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE handovers (
+        request TEXT NOT NULL REFERENCES requests (id) ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        source TEXT NOT NULL,
+        targets TEXT NOT NULL,
+        stage TEXT NOT NULL CHECK (stage IN ('planned', 'submitting', 'submitted', 'ended')),
+        upstream TEXT,
+        tried_at INTEGER,
+        PRIMARY KEY (request, number)
+    ) STRICT, WITHOUT ROWID;
+";
 
 /// How long finished requests are kept.
 pub const KEEP_FOR_MS: i64 = 7 * 24 * 3600 * 1000;
 /// How many finished requests are kept.
 pub const KEEP: usize = 10_000;
 
-/// The journal could not be read or written.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum JournalError {
-    /// `SQLite` or the disk said no.
-    #[error("the journal of requests could not be read or written: {0}")]
-    Database(Arc<rusqlite::Error>),
-    /// The file could not be made.
-    #[error("the journal of requests {path} could not be opened: {reason}")]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// The system's word.
-        reason: Arc<std::io::Error>,
-    },
-    /// What stands there makes no sense.
-    #[error("the journal of requests is damaged ({0}): move it away, or restore it from a copy")]
-    Damaged(String),
-    /// Written by a newer version.
-    #[error(
-        "the journal of requests was written by a newer skytower (schema {version}, this one knows {known}): upgrade skytower, or move the file away"
-    )]
-    Newer {
-        /// What was found.
-        version: usize,
-        /// What is known.
-        known: usize,
-    },
-    /// The writing thread has ended.
-    #[error("the journal of requests is closed")]
-    Closed,
-}
-
-impl From<rusqlite::Error> for JournalError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Database(Arc::new(error))
-    }
-}
-
-type Answer = Box<dyn FnOnce(Result<(), JournalError>) + Send>;
-type Work = Box<dyn FnOnce(&Connection) -> Answer + Send>;
-
-/// The journal. Cheap to clone; closed when the last clone is dropped.
+/// The journal of requests in the server's database.
 #[derive(Clone, Debug)]
 pub struct Journal {
-    work: mpsc::Sender<Work>,
+    store: Store,
 }
 
 /// A request that is to be accepted.
@@ -111,53 +96,15 @@ pub enum Accepted {
 }
 
 impl Journal {
-    /// Opens (or makes) the journal. The file is for the server's own eyes (0600).
-    pub fn open(path: &Path) -> Result<Self, JournalError> {
-        let failed = |error: std::io::Error| JournalError::File {
-            path: path.to_owned(),
-            reason: Arc::new(error),
-        };
-        // Made before SQLite does, which would follow the umask; its companions inherit the mode.
-        std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(path)
-            .and_then(|file| file.set_permissions(std::fs::Permissions::from_mode(0o600)))
-            .map_err(failed)?;
-        let mut connection = Connection::open(path)?;
-        schema::prepare(&mut connection)?;
-        let (work, queue) = mpsc::channel(BATCH);
-        std::thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn(move || write(&connection, queue))
-            .map_err(failed)?;
-        Ok(Self { work })
-    }
-
-    /// Does a piece of work on the writing thread; answers once it is committed.
-    async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> Result<T, JournalError> + Send + 'static,
-    ) -> Result<T, JournalError> {
-        let (tell, told) = oneshot::channel();
-        let work: Work = Box::new(move |connection| {
-            let outcome = in_savepoint(connection, work);
-            Box::new(move |committed| {
-                // Nobody waits any more: the work is done all the same.
-                let _ = tell.send(committed.and(outcome));
-            })
-        });
-        self.work
-            .send(work)
-            .await
-            .map_err(|_| JournalError::Closed)?;
-        told.await.map_err(|_| JournalError::Closed)?
+    /// The journal in a database.
+    pub fn new(store: Store) -> Self {
+        Self { store }
     }
 
     /// Writes a new request down, unless its idempotency key was used before.
-    pub async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, JournalError> {
-        self.run(move |connection| rows::accept(connection, &acceptance))
+    pub async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, StoreError> {
+        self.store
+            .run(move |connection| rows::accept(connection, &acceptance))
             .await
     }
 
@@ -167,30 +114,30 @@ impl Journal {
         caller_id: Text,
         idempotency_key: String,
         fingerprint: Vec<u8>,
-    ) -> Result<Option<Accepted>, JournalError> {
-        self.run(move |connection| {
-            rows::before(connection, &caller_id, &idempotency_key, &fingerprint)
-        })
-        .await
+    ) -> Result<Option<Accepted>, StoreError> {
+        self.store
+            .run(move |connection| {
+                rows::before(connection, &caller_id, &idempotency_key, &fingerprint)
+            })
+            .await
     }
 
     /// A request; none when there is none (any more).
-    pub async fn get(&self, id: Uuid) -> Result<Option<Record>, JournalError> {
-        self.run(move |connection| rows::get(connection, id)).await
+    pub async fn get(&self, id: Uuid) -> Result<Option<Record>, StoreError> {
+        self.store
+            .run(move |connection| rows::get(connection, id))
+            .await
     }
 
     /// All requests that have not ended, oldest first.
-    pub async fn unfinished(&self) -> Result<Vec<Record>, JournalError> {
-        self.run(rows::unfinished).await
+    pub async fn unfinished(&self) -> Result<Vec<Record>, StoreError> {
+        self.store.run(rows::unfinished).await
     }
 
     /// The last `limit` requests that ended after `after`, newest first.
-    pub async fn finished(
-        &self,
-        after: EpochMs,
-        limit: usize,
-    ) -> Result<Vec<Record>, JournalError> {
-        self.run(move |connection| rows::finished(connection, after, limit))
+    pub async fn finished(&self, after: EpochMs, limit: usize) -> Result<Vec<Record>, StoreError> {
+        self.store
+            .run(move |connection| rows::finished(connection, after, limit))
             .await
     }
 
@@ -204,81 +151,39 @@ impl Journal {
         to: Stage,
         upstream: Option<Text>,
         tried_at: Option<EpochMs>,
-    ) -> Result<bool, JournalError> {
-        self.run(move |connection| {
-            rows::advance(
-                connection,
-                request,
-                number,
-                (from, to),
-                upstream.as_ref(),
-                tried_at,
-            )
-        })
-        .await
+    ) -> Result<bool, StoreError> {
+        self.store
+            .run(move |connection| {
+                rows::advance(
+                    connection,
+                    request,
+                    number,
+                    (from, to),
+                    upstream.as_ref(),
+                    tried_at,
+                )
+            })
+            .await
     }
 
     /// Writes down the results, the ended handovers and, where all is over, the end of a request.
-    pub async fn save(&self, progress: Progress) -> Result<(), JournalError> {
-        self.run(move |connection| rows::save(connection, &progress))
+    pub async fn save(&self, progress: Progress) -> Result<(), StoreError> {
+        self.store
+            .run(move |connection| rows::save(connection, &progress))
             .await
     }
 
     /// Ends the handovers of a request that are only planned; returns their numbers.
-    pub async fn withdraw(&self, request: Uuid) -> Result<Vec<usize>, JournalError> {
-        self.run(move |connection| rows::withdraw(connection, request))
+    pub async fn withdraw(&self, request: Uuid) -> Result<Vec<usize>, StoreError> {
+        self.store
+            .run(move |connection| rows::withdraw(connection, request))
             .await
     }
 
     /// Forgets finished requests that are too old or too many.
-    pub async fn prune(&self, now: EpochMs) -> Result<usize, JournalError> {
-        self.run(move |connection| rows::prune(connection, EpochMs(now.0 - KEEP_FOR_MS), KEEP))
+    pub async fn prune(&self, now: EpochMs) -> Result<usize, StoreError> {
+        self.store
+            .run(move |connection| rows::prune(connection, EpochMs(now.0 - KEEP_FOR_MS), KEEP))
             .await
     }
 }
-
-/// One piece of work must not take the others of its commit down with it.
-fn in_savepoint<T>(
-    connection: &Connection,
-    work: impl FnOnce(&Connection) -> Result<T, JournalError>,
-) -> Result<T, JournalError> {
-    connection.execute_batch("SAVEPOINT work")?;
-    let outcome = work(connection);
-    if outcome.is_err() {
-        connection.execute_batch("ROLLBACK TO work")?;
-    }
-    connection.execute_batch("RELEASE work")?;
-    outcome
-}
-
-fn write(connection: &Connection, mut queue: mpsc::Receiver<Work>) {
-    while let Some(first) = queue.blocking_recv() {
-        let begun = connection.execute_batch("BEGIN IMMEDIATE");
-        if let Err(error) = begun {
-            let error = JournalError::from(error);
-            // The work is refused without having been tried.
-            (first(connection))(Err(error));
-            // Whatever it did outside of a transaction is not to stay.
-            let _ = connection.execute_batch("ROLLBACK");
-            continue;
-        }
-        let mut answers = vec![first(connection)];
-        while answers.len() < BATCH {
-            let Ok(next) = queue.try_recv() else { break };
-            answers.push(next(connection));
-        }
-        let committed = connection
-            .execute_batch("COMMIT")
-            .map_err(JournalError::from);
-        if committed.is_err() {
-            // A failed commit may have rolled back by itself.
-            let _ = connection.execute_batch("ROLLBACK");
-        }
-        for answer in answers {
-            answer(committed.clone());
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

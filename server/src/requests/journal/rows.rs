@@ -7,15 +7,12 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use skytower_api_client::{Entity, EpochMs, Text, action};
 use uuid::Uuid;
 
-use super::{Acceptance, Accepted, JournalError, Progress};
+use super::{Acceptance, Accepted, Progress};
 use crate::requests::record::{HandoverRecord, Record, Stage, Target, caller_id};
+use crate::store::StoreError;
 
-fn damaged(error: impl std::fmt::Display) -> JournalError {
-    JournalError::Damaged(error.to_string())
-}
-
-fn json(value: &impl serde::Serialize) -> Result<String, JournalError> {
-    serde_json::to_string(value).map_err(damaged)
+fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(StoreError::damaged)
 }
 
 pub(super) fn before(
@@ -23,7 +20,7 @@ pub(super) fn before(
     caller_id: &str,
     idempotency_key: &str,
     fingerprint: &[u8],
-) -> Result<Option<Accepted>, JournalError> {
+) -> Result<Option<Accepted>, StoreError> {
     let found = connection
         .query_row(
             "SELECT id, fingerprint FROM requests WHERE caller_id = ? AND idempotency_key = ?",
@@ -35,13 +32,13 @@ pub(super) fn before(
         return Ok(None);
     };
     Ok(Some(if known == fingerprint {
-        Accepted::Before(Uuid::from_str(&id).map_err(damaged)?)
+        Accepted::Before(Uuid::from_str(&id).map_err(StoreError::damaged)?)
     } else {
         Accepted::KeyReused
     }))
 }
 
-pub(super) fn accept(connection: &Connection, new: &Acceptance) -> Result<Accepted, JournalError> {
+pub(super) fn accept(connection: &Connection, new: &Acceptance) -> Result<Accepted, StoreError> {
     let record = &new.record;
     let caller_id = caller_id(&record.caller);
     if let Some(key) = &new.idempotency_key
@@ -111,9 +108,9 @@ fn head(row: &Row<'_>) -> rusqlite::Result<Head> {
     })
 }
 
-fn whole(connection: &Connection, head: Head) -> Result<Record, JournalError> {
+fn whole(connection: &Connection, head: Head) -> Result<Record, StoreError> {
     let action = action::action(&head.action)
-        .ok_or_else(|| damaged(format!("unknown action {}", head.action)))?;
+        .ok_or_else(|| StoreError::damaged(format!("unknown action {}", head.action)))?;
     let mut targets = Vec::new();
     let mut select = connection
         .prepare_cached("SELECT row, result FROM targets WHERE request = ? ORDER BY position")?;
@@ -123,11 +120,11 @@ fn whole(connection: &Connection, head: Head) -> Result<Record, JournalError> {
         let snapshot = snapshot
             .map(|json| Entity::decode(action.kind, &json).map(Arc::new))
             .transpose()
-            .map_err(damaged)?;
+            .map_err(StoreError::damaged)?;
         let result: String = row.get(1)?;
         targets.push(Target {
             row: snapshot,
-            result: serde_json::from_str(&result).map_err(damaged)?,
+            result: serde_json::from_str(&result).map_err(StoreError::damaged)?,
         });
     }
     let mut handovers = Vec::new();
@@ -137,9 +134,11 @@ fn whole(connection: &Connection, head: Head) -> Result<Record, JournalError> {
     let mut found = select.query([&head.id])?;
     while let Some(row) = found.next()? {
         let members: String = row.get(1)?;
-        let members: Vec<usize> = serde_json::from_str(&members).map_err(damaged)?;
+        let members: Vec<usize> = serde_json::from_str(&members).map_err(StoreError::damaged)?;
         if members.iter().any(|i| *i >= targets.len()) {
-            return Err(damaged("a handover names a target that is not there"));
+            return Err(StoreError::damaged(
+                "a handover names a target that is not there",
+            ));
         }
         let word: String = row.get(2)?;
         let stage = Stage::WORDS.iter().find(|(_, known)| *known == word);
@@ -147,17 +146,17 @@ fn whole(connection: &Connection, head: Head) -> Result<Record, JournalError> {
             source: row.get::<_, String>(0)?.into(),
             targets: members,
             stage: stage
-                .ok_or_else(|| damaged(format!("unknown stage {word}")))?
+                .ok_or_else(|| StoreError::damaged(format!("unknown stage {word}")))?
                 .0,
             upstream: row.get::<_, Option<String>>(3)?.map(Text::from),
             tried_at: row.get::<_, Option<i64>>(4)?.map(EpochMs),
         });
     }
     Ok(Record {
-        id: Uuid::from_str(&head.id).map_err(damaged)?,
+        id: Uuid::from_str(&head.id).map_err(StoreError::damaged)?,
         action,
-        options: serde_json::from_str(&head.options).map_err(damaged)?,
-        caller: serde_json::from_str(&head.caller).map_err(damaged)?,
+        options: serde_json::from_str(&head.options).map_err(StoreError::damaged)?,
+        caller: serde_json::from_str(&head.caller).map_err(StoreError::damaged)?,
         workspace: head.workspace.map(Text::from),
         created_at: EpochMs(head.created_at),
         ended_at: head.ended_at.map(EpochMs),
@@ -170,14 +169,14 @@ fn whole(connection: &Connection, head: Head) -> Result<Record, JournalError> {
 fn readable(
     connection: &Connection,
     heads: impl Iterator<Item = rusqlite::Result<Head>>,
-) -> Result<Vec<Record>, JournalError> {
+) -> Result<Vec<Record>, StoreError> {
     let mut records = Vec::new();
     for head in heads {
         let head = head?;
         let id = head.id.clone();
         match whole(connection, head) {
             Ok(record) => records.push(record),
-            Err(JournalError::Damaged(reason)) => {
+            Err(StoreError::Damaged(reason)) => {
                 tracing::error!(request = %id, %reason, "a request in the journal cannot be read; it is left as it is");
             }
             Err(error) => return Err(error),
@@ -186,7 +185,7 @@ fn readable(
     Ok(records)
 }
 
-pub(super) fn get(connection: &Connection, id: Uuid) -> Result<Option<Record>, JournalError> {
+pub(super) fn get(connection: &Connection, id: Uuid) -> Result<Option<Record>, StoreError> {
     let found = connection
         .query_row(
             &format!("SELECT {COLUMNS} FROM requests WHERE id = ?"),
@@ -197,7 +196,7 @@ pub(super) fn get(connection: &Connection, id: Uuid) -> Result<Option<Record>, J
     found.map(|head| whole(connection, head)).transpose()
 }
 
-pub(super) fn unfinished(connection: &Connection) -> Result<Vec<Record>, JournalError> {
+pub(super) fn unfinished(connection: &Connection) -> Result<Vec<Record>, StoreError> {
     let mut select = connection.prepare(&format!(
         "SELECT {COLUMNS} FROM requests WHERE ended_at IS NULL ORDER BY id"
     ))?;
@@ -209,7 +208,7 @@ pub(super) fn finished(
     connection: &Connection,
     after: EpochMs,
     limit: usize,
-) -> Result<Vec<Record>, JournalError> {
+) -> Result<Vec<Record>, StoreError> {
     let mut select = connection.prepare(&format!(
         "SELECT {COLUMNS} FROM requests WHERE ended_at > ? ORDER BY ended_at DESC LIMIT ?"
     ))?;
@@ -224,7 +223,7 @@ pub(super) fn advance(
     (from, to): (Stage, Stage),
     upstream: Option<&Text>,
     tried_at: Option<EpochMs>,
-) -> Result<bool, JournalError> {
+) -> Result<bool, StoreError> {
     let changed = connection.execute(
         "UPDATE handovers SET stage = ?, upstream = COALESCE(?, upstream), tried_at = COALESCE(?, tried_at)
          WHERE request = ? AND number = ? AND stage = ?",
@@ -240,7 +239,7 @@ pub(super) fn advance(
     Ok(changed == 1)
 }
 
-pub(super) fn save(connection: &Connection, progress: &Progress) -> Result<(), JournalError> {
+pub(super) fn save(connection: &Connection, progress: &Progress) -> Result<(), StoreError> {
     let id = progress.request.to_string();
     let mut update = connection
         .prepare_cached("UPDATE targets SET result = ? WHERE request = ? AND position = ?")?;
@@ -259,7 +258,7 @@ pub(super) fn save(connection: &Connection, progress: &Progress) -> Result<(), J
     Ok(())
 }
 
-pub(super) fn withdraw(connection: &Connection, request: Uuid) -> Result<Vec<usize>, JournalError> {
+pub(super) fn withdraw(connection: &Connection, request: Uuid) -> Result<Vec<usize>, StoreError> {
     let mut update = connection.prepare_cached(
         "UPDATE handovers SET stage = 'ended' WHERE request = ? AND stage = 'planned' RETURNING number",
     )?;
@@ -271,7 +270,7 @@ pub(super) fn prune(
     connection: &Connection,
     before: EpochMs,
     keep: usize,
-) -> Result<usize, JournalError> {
+) -> Result<usize, StoreError> {
     let old = connection.execute("DELETE FROM requests WHERE ended_at < ?", [before.0])?;
     let many = connection.execute(
         "DELETE FROM requests WHERE id IN (
