@@ -1,0 +1,181 @@
+//! The accounts as they are now, and the one way in which they change.
+//!
+//! ```text
+//! operation ─▶ a draft of the accounts ─▶ edits and their audit entry, one transaction ─▶ applied ─▶ open connections
+//! ```
+
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+use skytower_api_client::wire::Problem;
+use skytower_api_client::{EpochMs, Text};
+use tokio::sync::{Mutex, watch};
+
+use crate::accounts::{Accounts, Edit, rows};
+use crate::audit::{self, Entry};
+use crate::guest::Asker;
+use crate::store::{Store, StoreError};
+
+/// The accounts of this server.
+pub(crate) struct Ledger {
+    store: Store,
+    accounts: RwLock<Accounts>,
+    /// Held from the question to the answer: two administrators who demote each other at the same moment
+    /// come one after the other.
+    changing: Mutex<()>,
+    changed: watch::Sender<u64>,
+}
+
+/// What is being done to accounts, for the audit.
+#[derive(Clone, Debug)]
+pub(crate) struct Deed {
+    /// Such as `user.add`.
+    pub(crate) action: &'static str,
+    /// Such as `user/alice`.
+    pub(crate) target: Text,
+    /// What is new; never a secret.
+    pub(crate) detail: Text,
+}
+
+/// The accounts as they would be.
+pub(crate) struct Draft {
+    accounts: Accounts,
+    edits: Vec<Edit>,
+}
+
+impl std::ops::Deref for Draft {
+    type Target = Accounts;
+
+    fn deref(&self) -> &Accounts {
+        &self.accounts
+    }
+}
+
+impl Draft {
+    /// Takes over what an operation answered.
+    pub(crate) fn take(&mut self, edits: Vec<Edit>) {
+        for edit in edits {
+            self.accounts.apply(&edit);
+            self.edits.push(edit);
+        }
+    }
+}
+
+impl Ledger {
+    pub(crate) async fn open(store: Store) -> Result<Self, StoreError> {
+        let accounts = store
+            .run(|connection| rows::load(connection).map_err(StoreError::from))
+            .await?;
+        Ok(Self {
+            store,
+            accounts: RwLock::new(accounts),
+            changing: Mutex::default(),
+            changed: watch::Sender::new(0),
+        })
+    }
+
+    /// The accounts as they are now. Not to be held while anything is waited for.
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Accounts> {
+        // Edits are applied whole: whoever panicked left accounts that can be read.
+        self.accounts.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells when the accounts have changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Changes accounts: on disk together with who did it, then for everybody. Refusals are written down too.
+    pub(crate) async fn change<T>(
+        &self,
+        asker: &Asker,
+        deed: Deed,
+        operation: impl FnOnce(&mut Draft) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let _one_at_a_time = self.changing.lock().await;
+        let mut draft = Draft {
+            accounts: self.read().clone(),
+            edits: Vec::new(),
+        };
+        let answer = operation(&mut draft);
+        let mut entry = Entry::of(asker, deed.action, deed.target);
+        entry.outcome = if answer.is_ok() { "done" } else { "refused" }.into();
+        entry.detail = match &answer {
+            Ok(_) => deed.detail,
+            Err(problem) => problem.to_string().into(),
+        };
+        let edits = if answer.is_ok() { draft.edits } else { Vec::new() };
+        let written = edits.clone();
+        let saved = self
+            .store
+            .run(move |connection| {
+                rows::write(connection, &written)?;
+                audit::append(connection, &entry)
+            })
+            .await;
+        match (&answer, saved) {
+            // What is refused changes nothing, written down or not.
+            (Err(_), _) => return answer,
+            (Ok(_), Err(error)) => return Err(unavailable(&error)),
+            (Ok(_), Ok(_)) => {}
+        }
+        {
+            let mut accounts = self
+                .accounts
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            for edit in &edits {
+                accounts.apply(edit);
+            }
+        }
+        self.changed.send_modify(|changes| *changes += 1);
+        answer
+    }
+
+    /// Writes down that tokens were used. Of no importance to anybody's rights, so nothing waits for it.
+    pub(crate) async fn used(&self, token: &Text, now: EpochMs) {
+        let Some(edit) = self.read().use_token(token, now) else {
+            return;
+        };
+        self.accounts
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .apply(&edit);
+        let saved = self
+            .store
+            .run(move |connection| rows::write(connection, &[edit]).map_err(StoreError::from))
+            .await;
+        if let Err(error) = saved {
+            tracing::warn!(%error, "the use of a token could not be written down");
+        }
+    }
+
+    /// Forgets tokens that expired long ago.
+    pub(crate) async fn tidy(&self, now: EpochMs) {
+        let _one_at_a_time = self.changing.lock().await;
+        let edits = self.read().prune_tokens(now);
+        if edits.is_empty() {
+            return;
+        }
+        let written = edits.clone();
+        let saved = self
+            .store
+            .run(move |connection| rows::write(connection, &written).map_err(StoreError::from))
+            .await;
+        match saved {
+            Ok(()) => {
+                let mut accounts = self
+                    .accounts
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner);
+                edits.iter().for_each(|edit| accounts.apply(edit));
+            }
+            Err(error) => tracing::warn!(%error, "old tokens could not be forgotten"),
+        }
+    }
+}
+
+fn unavailable(error: &StoreError) -> Problem {
+    tracing::error!(%error, "accounts cannot be written down");
+    Problem::new("journal_unavailable", 503, error.to_string())
+        .hint("nothing was done; see to the disk of the skytower server and try again")
+}

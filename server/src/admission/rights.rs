@@ -1,0 +1,90 @@
+//! From an account to a caller: pure.
+
+use skytower_api_client::policy::Rules;
+use skytower_api_client::wire::{Caller, Role};
+use skytower_api_client::{EpochMs, Text};
+
+use super::Scope;
+use crate::accounts::{Accounts, Token, User};
+
+/// What an account's rights depend on beside the account.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Surroundings {
+    /// What the server forbids whoever asks.
+    pub(super) rules: Rules,
+    /// Sources at which accounts of the server's own may act.
+    pub(super) acts_at: Vec<Text>,
+    /// The source whose workspaces are the accounts' own: the local engine.
+    pub(super) own_source: Text,
+    /// Qualified names of the other sources' workspaces that are open to everybody.
+    pub(super) public: Vec<Text>,
+}
+
+/// Who somebody is that signed in with an account; with a token, at most what that is for.
+pub(super) fn caller(
+    accounts: &Accounts,
+    user: &User,
+    token: Option<&Token>,
+    around: &Surroundings,
+) -> Caller {
+    let scope = token.map_or(Scope::Admin, |token| token.scope);
+    let role = scope.limits(user.role);
+    let mut ids = vec![user.id.clone(), user.name.clone()];
+    ids.extend(user.identities.iter().cloned());
+    // Whoever sees everything does so by its role, also with a token that is for less: a token to look
+    // with shows what its owner sees.
+    let workspaces = (user.role != Role::Admin).then(|| {
+        let own = accounts.workspaces_of(user).unwrap_or_default();
+        let own = own.iter().map(|name| qualified(&around.own_source, name));
+        let mut all: Vec<Text> = own.chain(around.public.iter().cloned()).collect();
+        all.sort();
+        all.dedup();
+        all
+    });
+    Caller {
+        ids,
+        name: user.name.clone(),
+        role,
+        workspaces,
+        acts_at: Some(around.acts_at.clone()),
+        limited: (role != user.role).then(|| limited(scope)),
+        rules: around.rules.clone(),
+    }
+}
+
+/// Somebody who signed in at a source: its rights there, and what is open to everybody elsewhere.
+pub(super) fn delegated(told: &Caller, around: &Surroundings, accounts: &Accounts) -> Caller {
+    let mut caller = told.clone();
+    if let Some(workspaces) = &mut caller.workspaces {
+        let open = accounts.workspaces().filter(|workspace| !workspace.private);
+        workspaces.extend(open.map(|workspace| qualified(&around.own_source, &workspace.name)));
+        workspaces.extend(around.public.iter().cloned());
+        workspaces.sort();
+        workspaces.dedup();
+    }
+    caller.rules = around.rules.clone();
+    caller
+}
+
+/// A workspace's name with its source in front.
+pub(super) fn qualified(source: &str, workspace: &str) -> Text {
+    Text::from(format!("{source}/{workspace}"))
+}
+
+fn limited(scope: Scope) -> Text {
+    Text::from(match scope {
+        Scope::Read | Scope::Metrics => "this token is for looking (scope `read`), not for acting",
+        Scope::Act | Scope::Admin => {
+            "this token is for acting (scope `act`), not for administrators' things"
+        }
+    })
+}
+
+/// When a token stops to count or its old secret does, whichever is next.
+pub(super) fn next_end(token: &Token, now: EpochMs) -> Option<EpochMs> {
+    let ends = [
+        token.expires_at,
+        token.previous.as_ref().map(|previous| previous.until),
+    ];
+    ends.into_iter().flatten().filter(|end| *end > now).min()
+}
