@@ -4,6 +4,7 @@
 //! source --rows--> hub.commit() --revision--> hub.frames(view, cursor), encoded once --> clients
 //! ```
 
+pub mod accounts;
 mod attention;
 pub mod balancer;
 pub mod config;

@@ -1,0 +1,86 @@
+//! What is known of where attempts come from.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use super::{MAX_ENTRIES, Place};
+
+/// The most addresses that are remembered as failing, in [`PERIOD`].
+pub const MAX_FAILING: usize = 8192;
+/// A failure is remembered for this long, and at most for twice as long.
+pub(super) const PERIOD: Duration = Duration::from_secs(30 * 60);
+/// From so many addresses one user is remembered to have signed in.
+const MAX_KNOWN: usize = 16;
+
+/// The addresses from which something failed lately.
+#[derive(Debug, Default)]
+pub(super) struct Failing {
+    present: HashSet<Place>,
+    before: HashSet<Place>,
+    since: Duration,
+}
+
+impl Failing {
+    /// Something failed from there lately; or too many others fail to remember each.
+    pub(super) fn contains(&mut self, place: Place, now: Duration) -> bool {
+        self.turn(now);
+        self.present.len() >= MAX_FAILING
+            || self.present.contains(&place)
+            || self.before.contains(&place)
+    }
+
+    pub(super) fn add(&mut self, place: Place, now: Duration) {
+        self.turn(now);
+        if self.present.len() < MAX_FAILING {
+            self.present.insert(place);
+        }
+    }
+
+    fn turn(&mut self, now: Duration) {
+        let passed = now.saturating_sub(self.since);
+        if passed < PERIOD {
+            return;
+        }
+        self.before = std::mem::take(&mut self.present);
+        if passed >= PERIOD * 2 {
+            self.before.clear();
+        }
+        self.since = now;
+    }
+}
+
+/// The addresses from which users have signed in. Only who has a password gets in here, and nobody
+/// pushes out another one's addresses by signing in from many.
+#[derive(Debug, Default)]
+pub(super) struct Known(HashMap<String, Signed>);
+
+#[derive(Debug, Default)]
+struct Signed {
+    /// The one that was used last is the last.
+    places: VecDeque<Place>,
+    at: Duration,
+}
+
+impl Known {
+    pub(super) fn contains(&self, name: &str, place: Place) -> bool {
+        self.0
+            .get(name)
+            .is_some_and(|signed| signed.places.contains(&place))
+    }
+
+    pub(super) fn add(&mut self, name: String, place: Place, now: Duration) {
+        if self.0.len() >= MAX_ENTRIES && !self.0.contains_key(&name) {
+            let oldest = self.0.iter().min_by_key(|(_, signed)| signed.at);
+            if let Some(name) = oldest.map(|(name, _)| name.clone()) {
+                self.0.remove(&name);
+            }
+        }
+        let signed = self.0.entry(name).or_default();
+        signed.at = now;
+        signed.places.retain(|known| *known != place);
+        if signed.places.len() == MAX_KNOWN {
+            signed.places.pop_front();
+        }
+        signed.places.push_back(place);
+    }
+}
