@@ -240,6 +240,9 @@ pub struct Problem {
     /// What to do next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<Text>,
+    /// Seconds after which it is worth trying again, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
 }
 
 impl Problem {
@@ -251,7 +254,15 @@ impl Problem {
             title: code.replace('_', " ").into(),
             detail: Some(detail.into()),
             hint: None,
+            retry_after: None,
         }
+    }
+
+    /// Adds when it is worth trying again.
+    #[must_use]
+    pub fn retry_after(mut self, wait: std::time::Duration) -> Self {
+        self.retry_after = Some(wait.as_secs().max(1));
+        self
     }
 
     /// Adds what to do next.

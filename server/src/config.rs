@@ -36,6 +36,8 @@ pub struct Config {
     pub idle_exit: Option<Duration>,
     /// The owner guard.
     pub others: OthersPolicy,
+    /// People sign in with accounts; otherwise whoever holds the server's own token is let in.
+    pub accounts: bool,
     /// Run tasks on this machine; none when it does not.
     pub engine: Option<EngineConfig>,
 }
@@ -138,6 +140,7 @@ impl Config {
             "sources": sources,
             "idle_exit_ms": self.idle_exit.map(|span| span.as_millis() as u64),
             "others": self.others,
+            "accounts": self.accounts,
             "engine": self.engine.as_ref().map(|engine| {
                 json!({"folder": engine.folder, "program": engine.program})
             }),

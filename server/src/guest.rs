@@ -24,6 +24,8 @@ pub struct Guest {
     standing: watch::Receiver<Standing>,
     proof: Text,
     address: Option<IpAddr>,
+    /// Let in for the metrics alone.
+    metrics: bool,
 }
 
 /// Who asks for something, as it was when it was asked; for the audit.
@@ -44,7 +46,27 @@ impl Guest {
             standing,
             proof,
             address,
+            metrics: false,
         }
+    }
+
+    /// The same, let in for the metrics.
+    #[must_use]
+    pub(crate) fn for_metrics(self) -> Self {
+        Self {
+            metrics: true,
+            ..self
+        }
+    }
+
+    /// Let in for the metrics.
+    pub(crate) fn is_for_metrics(&self) -> bool {
+        self.metrics
+    }
+
+    /// From where; none for the server itself.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 
     /// Who it is now; the reason when it is nobody any more.

@@ -5,8 +5,11 @@
 //! ```
 
 pub mod accounts;
+mod admission;
 mod attention;
+mod audit;
 pub mod balancer;
+pub mod cli;
 pub mod config;
 pub mod guest;
 pub mod hello;

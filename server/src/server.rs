@@ -7,16 +7,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use skytower_api_client::wire::{Caller, Role};
+use skytower_api_client::action::LOCAL;
+use skytower_api_client::credentials::Secret;
+use skytower_api_client::wire::Role;
 use skytower_api_client::{Key, Kind, Text};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::{Admission, FIRST_ADMINISTRATOR, Local, Opening, Terms};
 use crate::attention::Attention;
+use crate::audit::Audit;
 use crate::config::{Config, ConfigError, DEFAULT_LISTEN};
-use crate::guest::Standing;
 use crate::home::{Card, CardSource, Home, HomeError};
 use crate::http::{self, AppState, Meters};
 use crate::hub::Hub;
@@ -79,7 +82,8 @@ pub struct Server {
     listener: TcpListener,
     state: AppState,
     connections_over: mpsc::Receiver<()>,
-    local: watch::Sender<Standing>,
+    local: Local,
+    first_password: Option<Secret>,
 }
 
 impl std::fmt::Debug for Server {
@@ -135,16 +139,40 @@ impl Server {
         let hub = Arc::new(Hub::new());
         let sources: Arc<[Arc<dyn Source>]> = sources(&hub)?.into();
         let attention = Attention::new(sources.clone());
-        let requests = Requests::open(store, hub.clone(), sources.clone(), attention.clone());
-        let local = watch::Sender::new(Standing::Inside(local_caller(&sources, &config)));
+        let requests = Requests::open(
+            store.clone(),
+            hub.clone(),
+            sources.clone(),
+            attention.clone(),
+        );
+        let local = Local::new(&sources, &config);
+        let mut first_password = None;
+        let admission = if config.accounts {
+            let opening = Opening {
+                audit: Audit::open(store.clone()),
+                store,
+                hub: hub.clone(),
+                sources: sources.clone(),
+                terms: terms(&config),
+            };
+            let opened = Admission::team(home.token(), local.standing(), opening)
+                .await
+                .map_err(StartError::Accounts)?;
+            first_password = opened
+                .first_administrator()
+                .await
+                .map_err(|problem| StartError::Accounts(problem.into()))?;
+            opened
+        } else {
+            Admission::personal(home.token(), local.standing())
+        };
         let (open, connections_over) = mpsc::channel(1);
         let state = AppState {
             logs: Logs::new(sources.clone()),
             attention,
             meters: Arc::new(Meters::default()),
-            local: local.subscribe(),
+            admission,
             port: port(&listener),
-            token: home.token(),
             config: Arc::new(config),
             hub,
             sources,
@@ -158,12 +186,18 @@ impl Server {
             state,
             connections_over,
             local,
+            first_password,
         })
     }
 
     /// Its address.
     pub fn url(&self) -> String {
         format!("http://{}", address(&self.listener))
+    }
+
+    /// The password of the first administrator, when this start has made one. It is nowhere else.
+    pub fn first_password(&self) -> Option<&Secret> {
+        self.first_password.as_ref()
     }
 
     /// The state it serves.
@@ -185,6 +219,7 @@ impl Server {
             state,
             mut connections_over,
             local,
+            ..
         } = self;
         let stop = state.stop.clone();
         let mut tasks = JoinSet::new();
@@ -195,7 +230,8 @@ impl Server {
         home.publish(&card(&url, &state))?;
         tracing::info!(url, version = VERSION, commit = COMMIT, "serving");
         tasks.spawn(state.requests.clone().run(stop.clone()));
-        tasks.spawn(follow_callers(state.clone(), local));
+        tasks.spawn(local.follow(stop.clone()));
+        tasks.spawn(state.admission.clone().run(stop.clone()));
         if let Some(after) = state.config.idle_exit {
             tasks.spawn(idle_exit(state.clone(), after));
         }
@@ -290,56 +326,17 @@ fn card(url: &str, state: &AppState) -> Card {
     }
 }
 
-/// Who everybody with the token is: what the sources say about the credentials they were given.
-///
-/// With several sources it is one person with several identities. Each source still refuses what its
-/// own identity may not do; the role here only explains beforehand, so the strongest one counts.
-fn merged(sources: &[Arc<dyn Source>]) -> Caller {
-    let says = |local: bool| {
-        let sources = sources.iter();
-        sources
-            .filter(move |source| source.is_local() == local)
-            .filter_map(|source| source.caller().borrow().clone())
-    };
-    let mut known = says(false);
-    let first = known.next().unwrap_or_else(nobody_knows);
-    let mut all = known.fold(first, |mut all, other| {
-        add_ids(&mut all, other.ids);
-        let rank = |role| match role {
-            Role::Viewer => 0,
-            Role::User => 1,
-            Role::Admin => 2,
-        };
-        if rank(other.role) > rank(all.role) {
-            all.role = other.role;
-        }
-        all.workspaces = match (all.workspaces, other.workspaces) {
-            (Some(mut some), Some(more)) => {
-                some.extend(more);
-                some.sort();
-                some.dedup();
-                Some(some)
-            }
-            _ => None,
-        };
-        all
-    });
-    for here in says(true) {
-        add_ids(&mut all, here.ids);
-        if let (Some(some), Some(more)) = (&mut all.workspaces, here.workspaces) {
-            some.extend(more);
-            some.sort();
-            some.dedup();
-        }
-    }
-    all
-}
-
-fn add_ids(caller: &mut Caller, ids: Vec<Text>) {
-    for id in ids {
-        if !caller.ids.contains(&id) {
-            caller.ids.push(id);
-        }
+/// How people are let in, by the configuration.
+fn terms(config: &Config) -> Terms {
+    Terms {
+        rules: config.rules(),
+        proxied: Role::Viewer,
+        acts_at: config.engine.iter().map(|_| LOCAL.into()).collect(),
+        sign_in: config
+            .sources
+            .iter()
+            .map(|source| Text::new(&source.name))
+            .collect(),
     }
 }
 
@@ -359,54 +356,6 @@ pub(crate) fn account_name() -> Option<String> {
             .find(|fields| fields.get(2) == Some(&id.as_str()))
             .map(|fields| fields[0].to_owned())
     })
-}
-
-/// Whoever holds the server's own token, under the server's rules.
-fn local_caller(sources: &[Arc<dyn Source>], config: &Config) -> Caller {
-    Caller {
-        rules: config.rules(),
-        ..merged(sources)
-    }
-}
-
-/// No source has said who we are: whoever started the server.
-fn nobody_knows() -> Caller {
-    let name = account_name();
-    Caller {
-        ids: Vec::new(),
-        name: name.map_or_else(|| Text::from("local"), Text::from),
-        role: Role::Admin,
-        ..Caller::default()
-    }
-}
-
-async fn follow_callers(state: AppState, local: watch::Sender<Standing>) {
-    let mut each = JoinSet::new();
-    let AppState {
-        sources,
-        config,
-        stop,
-        ..
-    } = state;
-    let local = Arc::new(local);
-    for source in sources.iter() {
-        let mut says = source.caller();
-        let (sources, config, local) = (sources.clone(), config.clone(), local.clone());
-        each.spawn(async move {
-            loop {
-                local.send_if_modified(|now| {
-                    let next = Standing::Inside(local_caller(&sources, &config));
-                    let changed = *now != next;
-                    *now = next;
-                    changed
-                });
-                if says.changed().await.is_err() {
-                    return;
-                }
-            }
-        });
-    }
-    stop.cancelled().await;
 }
 
 /// Stops the server when nobody watched and nothing ran for a while.
@@ -479,6 +428,12 @@ pub fn main_with(config: Config) -> ExitCode {
     let ended = runtime.block_on(async {
         let stop = CancellationToken::new();
         let server = Server::open(config, stop.clone()).await?;
+        if let Some(password) = server.first_password() {
+            eprintln!(
+                "The first administrator is `{FIRST_ADMINISTRATOR}`, with this password, shown this once:\n{}",
+                password.expose()
+            );
+        }
         crate::log::start(server.home());
         tokio::spawn(stop_on_signal(stop));
         server.serve().await
@@ -511,16 +466,4 @@ async fn stop_on_signal(stop: CancellationToken) {
     }
     let _ = waiting.join_next().await;
     stop.cancel();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn without_a_source_that_knows_the_caller_is_whoever_started_the_server() {
-        let caller = merged(&[]);
-        assert_eq!(caller.role, Role::Admin);
-        assert!(!caller.name.is_empty() && caller.workspaces.is_none());
-    }
 }

@@ -13,7 +13,9 @@ use crate::time::EpochMs;
 use crate::wire::Role;
 
 /// What a token is for. It never gives more than its user has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// `/metrics` and nothing else.
@@ -44,6 +46,20 @@ impl Scope {
     /// The scope of a word.
     pub fn of(word: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|scope| scope.word() == word)
+    }
+
+    /// What is left of its user's role for whoever comes with the token.
+    pub const fn limits(self, role: Role) -> Role {
+        match (self, role) {
+            (Scope::Admin, role) => role,
+            (Scope::Act, Role::Admin | Role::User) => Role::User,
+            (Scope::Act | Scope::Read | Scope::Metrics, _) => Role::Viewer,
+        }
+    }
+
+    /// Good for `/metrics` alone: every other door stays shut.
+    pub const fn is_for_metrics_only(self) -> bool {
+        matches!(self, Scope::Metrics)
     }
 }
 

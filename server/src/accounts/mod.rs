@@ -17,7 +17,7 @@
 
 pub mod model;
 pub mod password;
-mod random;
+pub(crate) mod random;
 pub mod rows;
 pub mod throttle;
 

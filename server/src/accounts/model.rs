@@ -22,6 +22,8 @@ use subtle::{Choice, ConstantTimeEq as _};
 
 use super::password::PasswordHash;
 
+pub use skytower_api_client::rest::accounts::Scope;
+
 pub(super) use name::{
     identity, invalid, is_token_id, is_user_id, token_name, user_name, workspace_name,
 };
@@ -58,53 +60,6 @@ impl User {
     /// Can let others in, whatever happens: what at least one user has to be.
     fn holds_the_keys(&self) -> bool {
         self.role == Role::Admin && !self.disabled && self.password.is_some()
-    }
-}
-
-/// What a token may be used for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
-    /// Look.
-    Read,
-    /// Look and act.
-    Act,
-    /// Everything that its user may.
-    Admin,
-    /// Read `/metrics`, and nothing else.
-    Metrics,
-}
-
-impl Scope {
-    /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 4] = [Self::Read, Self::Act, Self::Admin, Self::Metrics];
-
-    /// The word for people, and for the database.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Scope::Read => "read",
-            Scope::Act => "act",
-            Scope::Admin => "admin",
-            Scope::Metrics => "metrics",
-        }
-    }
-
-    /// The scope of that word.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|scope| scope.word() == word)
-    }
-
-    /// What is left of its user's role for whoever comes with the token.
-    pub const fn limits(self, role: Role) -> Role {
-        match (self, role) {
-            (Scope::Admin, role) => role,
-            (Scope::Act, Role::Admin | Role::User) => Role::User,
-            (Scope::Act | Scope::Read | Scope::Metrics, _) => Role::Viewer,
-        }
-    }
-
-    /// Good for `/metrics` alone: every other door stays shut.
-    pub const fn is_for_metrics_only(self) -> bool {
-        matches!(self, Scope::Metrics)
     }
 }
 

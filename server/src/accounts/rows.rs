@@ -180,8 +180,7 @@ fn load_tokens(connection: &Connection, accounts: &mut Accounts) -> Result<(), R
         let token = Token {
             user: user.into(),
             name: token_name(&name).map_err(|_| damaged(format!("the name of token {id}")))?,
-            scope: Scope::from_word(&scope)
-                .ok_or_else(|| damaged(format!("the scope of token {id}")))?,
+            scope: Scope::of(&scope).ok_or_else(|| damaged(format!("the scope of token {id}")))?,
             hash: SecretHash(row.get(4)?),
             previous: match previous {
                 (None, None) => None,

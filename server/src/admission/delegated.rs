@@ -333,9 +333,7 @@ impl Delegates {
             {
                 (&row.key, row.private).hash(&mut hash);
             }
-            let requests = table
-                .rows(Kind::Request)
-                .filter_map(|row| row.as_request());
+            let requests = table.rows(Kind::Request).filter_map(|row| row.as_request());
             for row in requests.filter(|row| row.action.starts_with("sky.workspaces.")) {
                 (&row.key, row.ended_at.is_some()).hash(&mut hash);
             }

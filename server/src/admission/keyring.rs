@@ -17,9 +17,10 @@ impl Keyring for Admission {
         let Some(places) = caller.acts_at.as_ref().filter(|_| *source != LOCAL) else {
             return Key::Own;
         };
-        let by_account = caller.ids.first().is_none_or(|id| {
-            id.starts_with("u-") || id.starts_with("proxy:")
-        });
+        let by_account = caller
+            .ids
+            .first()
+            .is_none_or(|id| id.starts_with("u-") || id.starts_with("proxy:"));
         if by_account {
             // The policy has let it pass, so the server was told to act for accounts there; if it is told
             // otherwise by now, nothing is at hand that could be sent.

@@ -103,7 +103,11 @@ impl Ledger {
             Ok(_) => deed.detail,
             Err(problem) => problem.to_string().into(),
         };
-        let edits = if answer.is_ok() { draft.edits } else { Vec::new() };
+        let edits = if answer.is_ok() {
+            draft.edits
+        } else {
+            Vec::new()
+        };
         let written = edits.clone();
         let saved = self
             .store

@@ -10,6 +10,7 @@
 mod delegated;
 mod keyring;
 mod ledger;
+mod local;
 mod register;
 mod rights;
 
@@ -24,7 +25,7 @@ use skytower_api_client::{EpochMs, Kind, Text};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::accounts::{Accounts, Passwords, Throttle, Token, User, throttle};
+use crate::accounts::{Accounts, NewUser, Passwords, Throttle, User, throttle};
 use crate::audit::{Audit, Entry};
 use crate::guest::{Asker, Guest, Standing};
 use crate::home::TokenHash;
@@ -34,7 +35,8 @@ use crate::store::Store;
 
 pub(crate) use crate::accounts::Scope;
 use delegated::Delegates;
-pub(crate) use ledger::{Deed, Draft, Ledger};
+pub(crate) use ledger::{Deed, Ledger};
+pub(crate) use local::Local;
 use register::Register;
 use rights::Surroundings;
 
@@ -44,6 +46,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const TIDY_EVERY: Duration = Duration::from_hours(1);
 /// The proof of whoever holds the server's own token.
 const LOCAL_PROOF: &str = "local";
+
+/// The name of the administrator who is made when there is none.
+pub(crate) const FIRST_ADMINISTRATOR: &str = "admin";
 
 /// What somebody brings to the door.
 #[derive(Clone, Copy, Debug, Default)]
@@ -181,6 +186,62 @@ impl Admission {
         self.team.as_ref().map(|team| &team.passwords)
     }
 
+    /// Makes the first administrator where nobody can let others in; its password is shown once.
+    pub(crate) async fn first_administrator(&self) -> Result<Option<Secret>, Problem> {
+        let Some(team) = &self.team else {
+            return Ok(None);
+        };
+        if team.ledger.read().users().next().is_some() {
+            return Ok(None);
+        }
+        let password = crate::accounts::generate_password()?;
+        let kept = team.passwords.hash(&password).await?;
+        let asker = Asker::local(Caller {
+            name: "skytower-server".into(),
+            role: Role::Admin,
+            ..Caller::default()
+        });
+        let deed = Deed {
+            action: "user.add",
+            target: Text::from(format!("user/{FIRST_ADMINISTRATOR}")),
+            detail: "the first administrator".into(),
+        };
+        let made = team.ledger.change(&asker, deed, |draft| {
+            let new = NewUser {
+                name: FIRST_ADMINISTRATOR.to_owned(),
+                role: Role::Admin,
+                password: Some(kept),
+                service: false,
+            };
+            let edits = draft.add_user(new, EpochMs::now())?;
+            draft.take(edits);
+            Ok(())
+        });
+        made.await?;
+        Ok(Some(password))
+    }
+
+    /// Is this the password of somebody who is inside already; as slow for those who guess as at the door.
+    pub(crate) async fn check_password(
+        &self,
+        user: &User,
+        password: &Secret,
+        address: Option<IpAddr>,
+    ) -> Result<bool, Problem> {
+        let Some(team) = &self.team else {
+            return Ok(false);
+        };
+        let brought = Brought {
+            address,
+            ..Brought::default()
+        };
+        team.throttled(&user.name, &brought).await?;
+        let good = team.passwords.verify(Some(user), password).await?;
+        let ended = if good { Ok(()) } else { Err(&not_signed_in()) };
+        team.note(&user.name, &brought, ended);
+        Ok(good)
+    }
+
     /// With what one can sign in.
     pub(crate) fn ways(&self) -> Vec<Text> {
         let Some(team) = &self.team else {
@@ -195,7 +256,9 @@ impl Admission {
 
     /// Lets somebody in. None: nothing was brought.
     pub(crate) async fn admit(&self, brought: &Brought<'_>) -> Result<Option<Guest>, Problem> {
-        let bearer = brought.authorization.and_then(|value| scheme(value, "bearer"));
+        let bearer = brought
+            .authorization
+            .and_then(|value| scheme(value, "bearer"));
         if bearer.is_some_and(|token| self.token.is(token)) {
             let guest = Guest::new(self.local.clone(), LOCAL_PROOF.into(), brought.address);
             return Ok(Some(guest));
@@ -279,10 +342,12 @@ impl Team {
             }
         };
         if scope.is_for_metrics_only() && brought.path != "/metrics" {
-            return Err(
-                Problem::new("forbidden", 403, "this token is for /metrics and nothing else")
-                    .hint("sign in with a token of another scope"),
-            );
+            return Err(Problem::new(
+                "forbidden",
+                403,
+                "this token is for /metrics and nothing else",
+            )
+            .hint("sign in with a token of another scope"));
         }
         let proof = Text::from(format!("token {id}"));
         let guest = self.enter(door, proof, brought);
@@ -348,10 +413,7 @@ impl Team {
             return Ok(());
         };
         let admission = {
-            let mut throttle = self
-                .throttle
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
             throttle.ask(name, address, self.began.elapsed())
         };
         match admission {
@@ -379,10 +441,7 @@ impl Team {
         let Some(address) = brought.address else {
             return;
         };
-        let mut throttle = self
-            .throttle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
         match ended {
             Ok(()) => throttle.succeeded(name, address, self.began.elapsed()),
             Err(problem) if problem.status == 401 => {
@@ -404,7 +463,9 @@ impl Team {
             Credentials::Cookie(_) => "a cookie".to_owned(),
             Credentials::None => String::new(),
         };
-        let told = self.delegates.ask(credentials, |caller| self.delegated(caller));
+        let told = self
+            .delegates
+            .ask(credentials, |caller| self.delegated(caller));
         match told.await? {
             Some((delegate, is_new)) => {
                 let guest = delegate.to_guest(brought.address);
@@ -582,7 +643,9 @@ impl Team {
     fn next_end(&self) -> Option<EpochMs> {
         let now = EpochMs::now();
         let accounts = self.ledger.read();
-        let ends = accounts.tokens().filter_map(|token| rights::next_end(token, now));
+        let ends = accounts
+            .tokens()
+            .filter_map(|token| rights::next_end(token, now));
         ends.min()
     }
 

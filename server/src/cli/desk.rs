@@ -49,8 +49,10 @@ impl Desk {
             Err(StartError::Home(HomeError::Held { pid, .. })) => {
                 let card = home::card(home).ok_or_else(|| {
                     let pid = pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
-                    Wrong::new(format!("the skytower server{pid} of this folder does not say where it is yet"))
-                        .hint("try again in a moment")
+                    Wrong::new(format!(
+                        "the skytower server{pid} of this folder does not say where it is yet"
+                    ))
+                    .hint("try again in a moment")
                 })?;
                 (card.local.unwrap_or(card.url), None)
             }
@@ -97,8 +99,11 @@ impl Desk {
             request = request.json(&body);
         }
         let answer = request.send().await.map_err(|_| {
-            Wrong::new(format!("the skytower server at {} does not answer", self.url))
-                .hint("look into server.log in its state folder")
+            Wrong::new(format!(
+                "the skytower server at {} does not answer",
+                self.url
+            ))
+            .hint("look into server.log in its state folder")
         })?;
         let status = answer.status();
         let bytes = answer
@@ -109,7 +114,9 @@ impl Desk {
             return Ok(serde_json::from_slice(&bytes).unwrap_or_default());
         }
         let problem: Problem = serde_json::from_slice(&bytes).map_err(|_| {
-            Wrong::new(format!("the skytower server answered {status}, and no word about why"))
+            Wrong::new(format!(
+                "the skytower server answered {status}, and no word about why"
+            ))
         })?;
         Err(Wrong {
             message: problem.to_string(),

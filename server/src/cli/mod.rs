@@ -44,7 +44,9 @@ impl Wrong {
 /// Carries a command out; what is wrong goes to standard error.
 pub fn run(command: &Command, home: &Path) -> ExitCode {
     if home.as_os_str().is_empty() {
-        eprintln!("error: no state folder was named\nhint: use --home FOLDER, or the --config FILE of the server");
+        eprintln!(
+            "error: no state folder was named\nhint: use --home FOLDER, or the --config FILE of the server"
+        );
         return ExitCode::from(2);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -120,12 +122,15 @@ async fn user(command: &UserCommand, desk: &Desk) -> Result<Shown, Wrong> {
                 json!({"new_password": true})
             };
             let changed = patch(desk, name, body).await?;
-            let sentence = format!("{name} has a new password; who signed in with the old one is out.");
+            let sentence =
+                format!("{name} has a new password; who signed in with the old one is out.");
             Ok(Shown::password(&sentence, &changed))
         }
         UserCommand::Disable { name } => {
             patch(desk, name, json!({"disabled": true})).await?;
-            Ok(Shown::said(format!("{name} may not sign in any more, and is out.")))
+            Ok(Shown::said(format!(
+                "{name} may not sign in any more, and is out."
+            )))
         }
         UserCommand::Enable { name } => {
             patch(desk, name, json!({"disabled": false})).await?;
@@ -133,7 +138,9 @@ async fn user(command: &UserCommand, desk: &Desk) -> Result<Shown, Wrong> {
         }
         UserCommand::Remove { name } => {
             desk.delete(&path::user(name)).await?;
-            Ok(Shown::said(format!("{name} is no more, nor are its tokens.")))
+            Ok(Shown::said(format!(
+                "{name} is no more, nor are its tokens."
+            )))
         }
         UserCommand::Identity { name, add, remove } => {
             let body = json!({"add_identities": add, "remove_identities": remove});
@@ -169,18 +176,25 @@ async fn token(command: &TokenCommand, desk: &Desk) -> Result<Shown, Wrong> {
                 body["expires"] = json!(expires);
             }
             let made = desk.post(path::TOKENS, body).await?;
-            Ok(Shown::token(&format!("A token of {user}, shown this once:"), &made))
+            Ok(Shown::token(
+                &format!("A token of {user}, shown this once:"),
+                &made,
+            ))
         }
         TokenCommand::Rotate { id, overlap } => {
             let made = desk
                 .post(&path::rotate(id), json!({"overlap": overlap}))
                 .await?;
-            let sentence = format!("The new secret of token {id}, shown this once; the old one counts for {overlap}:");
+            let sentence = format!(
+                "The new secret of token {id}, shown this once; the old one counts for {overlap}:"
+            );
             Ok(Shown::token(&sentence, &made))
         }
         TokenCommand::Revoke { id } => {
             desk.delete(&path::token(id)).await?;
-            Ok(Shown::said(format!("Token {id} is revoked; who is in with it is out.")))
+            Ok(Shown::said(format!(
+                "Token {id} is revoked; who is in with it is out."
+            )))
         }
     }
 }
@@ -200,11 +214,15 @@ async fn workspace(command: &WorkspaceCommand, desk: &Desk) -> Result<Shown, Wro
             let body = json!({"name": name, "private": private, "members": members});
             desk.post(path::WORKSPACES, body).await?;
             let kind = if *private { "private" } else { "public" };
-            Ok(Shown::said(format!("Workspace {name} is there, and {kind}.")))
+            Ok(Shown::said(format!(
+                "Workspace {name} is there, and {kind}."
+            )))
         }
         WorkspaceCommand::Private { name } => {
             change(name, json!({"private": true})).await?;
-            Ok(Shown::said(format!("{name} is for its members and administrators now.")))
+            Ok(Shown::said(format!(
+                "{name} is for its members and administrators now."
+            )))
         }
         WorkspaceCommand::Public { name } => {
             change(name, json!({"private": false})).await?;
@@ -237,8 +255,9 @@ fn secret_from_stdin() -> Result<Value, Wrong> {
         .map_err(|error| Wrong::new(format!("standard input cannot be read: {error}")))?;
     let secret = line.trim_end_matches(['\n', '\r']);
     if secret.is_empty() {
-        return Err(Wrong::new("there is no password on standard input")
-            .hint("write it there as one line, or leave --password-stdin out and have one made up"));
+        return Err(Wrong::new("there is no password on standard input").hint(
+            "write it there as one line, or leave --password-stdin out and have one made up",
+        ));
     }
     Ok(json!(secret))
 }

@@ -54,7 +54,11 @@ impl Shown {
             form,
             &["NAME", "ROLE", "SIGN-IN", "TOKENS", "CREATED", "ALSO"],
             |user| {
-                let sign_in = match (flag(user, "disabled"), flag(user, "service"), flag(user, "has_password")) {
+                let sign_in = match (
+                    flag(user, "disabled"),
+                    flag(user, "service"),
+                    flag(user, "has_password"),
+                ) {
                     (true, ..) => "disabled",
                     (_, true, _) => "tokens",
                     (_, _, true) => "password",
@@ -74,9 +78,9 @@ impl Shown {
 
     pub(super) fn tokens(tokens: Value, of: Option<&str>, form: Form) -> Self {
         let tokens: Vec<Value> = serde_json::from_value(tokens).unwrap_or_default();
-        let kept = tokens.into_iter().filter(|token| {
-            of.is_none_or(|of| word(token, "user").eq_ignore_ascii_case(of))
-        });
+        let kept = tokens
+            .into_iter()
+            .filter(|token| of.is_none_or(|of| word(token, "user").eq_ignore_ascii_case(of)));
         Self::table(
             Value::Array(kept.collect()),
             form,
@@ -85,7 +89,7 @@ impl Shown {
                 let expires = match token["expires_at"].as_i64() {
                     None => "never".to_owned(),
                     Some(at) if at <= EpochMs::now().0 => "expired".to_owned(),
-                    Some(at) => format!("in {}", human::duration(EpochMs(at).since(EpochMs::now()))),
+                    Some(at) => format!("in {}", human::age(EpochMs(at).since(EpochMs::now()))),
                 };
                 vec![
                     word(token, "id"),
@@ -159,18 +163,14 @@ fn list(value: &Value) -> String {
     let all: Vec<Text> = serde_json::from_value(value.clone()).unwrap_or_default();
     match all.as_slice() {
         [] => "-".to_owned(),
-        all => all
-            .iter()
-            .map(Text::as_str)
-            .collect::<Vec<_>>()
-            .join(", "),
+        all => all.iter().map(Text::as_str).collect::<Vec<_>>().join(", "),
     }
 }
 
 fn ago(value: &Value) -> String {
     value.as_i64().filter(|at| *at > 0).map_or_else(
         || "-".to_owned(),
-        |at| format!("{} ago", human::duration(EpochMs::now().since(EpochMs(at)))),
+        |at| format!("{} ago", human::age(EpochMs::now().since(EpochMs(at)))),
     )
 }
 

@@ -30,7 +30,10 @@ pub(super) fn routes() -> Router<AppState> {
             get(show_user).patch(change_user).delete(remove_user),
         )
         .route(path::TOKENS, get(tokens).post(create_token))
-        .route("/api/v1/accounts/tokens/{id}", axum::routing::delete(revoke))
+        .route(
+            "/api/v1/accounts/tokens/{id}",
+            axum::routing::delete(revoke),
+        )
         .route("/api/v1/accounts/tokens/{id}/rotate", post(rotate))
         .route(path::WORKSPACES, get(workspaces).post(add_workspace))
         .route(
@@ -76,7 +79,9 @@ impl<'a> Desk<'a> {
         }
         let problem = Problem::new("forbidden", 403, "accounts are kept by administrators");
         Err(match &desk.asker.caller.limited {
-            Some(_) => problem.hint("this token is for less: sign in with one of the scope `admin`"),
+            Some(_) => {
+                problem.hint("this token is for less: sign in with one of the scope `admin`")
+            }
             None => problem.hint("ask one of them"),
         })
     }
@@ -128,9 +133,7 @@ async fn users(
     let accounts = desk.ledger.read();
     let now = EpochMs::now();
     let users = accounts.users();
-    Ok(Json(
-        users.map(|user| info(&accounts, user, now)).collect(),
-    ))
+    Ok(Json(users.map(|user| info(&accounts, user, now)).collect()))
 }
 
 async fn show_user(
@@ -173,7 +176,11 @@ async fn add_user(
         format!(
             "role {}{}",
             new.role.word(),
-            if new.service { ", a service account" } else { "" }
+            if new.service {
+                ", a service account"
+            } else {
+                ""
+            }
         ),
     );
     let user = desk
@@ -329,11 +336,7 @@ async fn tokens(
 
 /// A token with its secret, shown this once.
 fn issued(status: StatusCode, info: &TokenInfo, token: &Secret) -> Response {
-    (
-        status,
-        Json(json!({"info": info, "token": token.expose()})),
-    )
-        .into_response()
+    (status, Json(json!({"info": info, "token": token.expose()}))).into_response()
 }
 
 async fn create_token(
@@ -474,8 +477,12 @@ async fn rotate(
     };
     if token.scope > most_scope(&desk.asker, desk.ledger.read().find_user(&token.user)?) {
         return Err(Failure(
-            Problem::new("forbidden", 403, "this token is for more than what you are signed in with")
-                .hint("sign in with your password or a token of a wider scope"),
+            Problem::new(
+                "forbidden",
+                403,
+                "this token is for more than what you are signed in with",
+            )
+            .hint("sign in with your password or a token of a wider scope"),
         ));
     }
     let deed = Desk::deed("token.rotate", format!("token/{}", token.id), token.name);
@@ -562,9 +569,11 @@ async fn change_workspace(
 ) -> Result<Json<WorkspaceInfo>, Failure> {
     let desk = Desk::of_administrators(&state, &guest)?;
     let mut detail: Vec<String> = Vec::new();
-    detail.extend(patch.private.map(|private| {
-        if private { "private" } else { "public" }.to_owned()
-    }));
+    detail.extend(
+        patch
+            .private
+            .map(|private| if private { "private" } else { "public" }.to_owned()),
+    );
     detail.extend(patch.add_members.iter().map(|name| format!("with {name}")));
     detail.extend(
         patch

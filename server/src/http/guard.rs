@@ -4,14 +4,13 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use skytower_api_client::Text;
 use skytower_api_client::rest::path;
-use skytower_api_client::wire::Problem;
+use skytower_api_client::wire::{CLIENT_HEADER, Problem};
 
 use super::AppState;
 use super::problem::Failure;
 use super::serve::Peer;
-use crate::guest::Guest;
+use crate::admission::{Brought, not_signed_in};
 
 /// Stands before every handler. Handlers find who asks (`Extension<Guest>`) when somebody is signed in.
 pub(crate) async fn admit(
@@ -22,35 +21,34 @@ pub(crate) async fn admit(
     if let Err(problem) = check_address(request.headers(), state.port) {
         return Failure(problem).into_response();
     }
-    match signed_in(request.headers(), &state) {
-        Some(true) => {
-            let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
-            let guest = Guest::new(state.local.clone(), Text::from("local"), peer);
+    let admitted = {
+        let headers = request.headers();
+        let peer = request.extensions().get::<Peer>();
+        let brought = Brought {
+            authorization: text(headers, &header::AUTHORIZATION),
+            cookie: text(headers, &header::COOKIE).filter(|_| {
+                headers.contains_key(CLIENT_HEADER) || headers.contains_key(header::ORIGIN)
+            }),
+            vouched: None,
+            path: request.uri().path(),
+            address: peer.map(|peer| peer.0.ip()),
+        };
+        state.admission.admit(&brought).await
+    };
+    match admitted {
+        Ok(Some(guest)) => {
             request.extensions_mut().insert(guest);
         }
-        // Health says who answers to whoever asks, without credentials; a wrong token is always told.
-        None if request.uri().path() == path::HEALTH => {}
-        _ => {
-            let problem = Problem::new(
-                "not_signed_in",
-                401,
-                "this skytower server wants its token, and none or another one was given",
-            )
-            .hint("the token is in the file `token` in the server's state folder");
-            return Failure(problem).into_response();
-        }
+        // Health says who answers to whoever asks, without credentials; wrong ones are always told.
+        Ok(None) if request.uri().path() == path::HEALTH => {}
+        Ok(None) => return Failure(not_signed_in()).into_response(),
+        Err(problem) => return Failure(problem).into_response(),
     }
     next.run(request).await
 }
 
-/// None: no credentials at all.
-fn signed_in(headers: &HeaderMap, state: &AppState) -> Option<bool> {
-    let value = headers.get(header::AUTHORIZATION)?;
-    let token = value.to_str().ok().and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-    });
-    Some(token.is_some_and(|token| state.token.is(token)))
+fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
 }
 
 /// A page on another site can send requests to this address, and by changing what its own name

@@ -3,6 +3,7 @@
 //! Every request passes [`guard`] (who, from where), then its handler; errors of any kind are
 //! problem documents.
 
+mod accounts;
 mod guard;
 mod lists;
 pub mod logs;
@@ -22,17 +23,16 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use skytower_api_client::rest::path;
 use skytower_api_client::wire::Problem;
-use tokio::sync::{mpsc, watch as channel};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use meters::Meters;
 use problem::Failure;
 pub(crate) use serve::serve;
 
+use crate::admission::Admission;
 use crate::attention::Attention;
 use crate::config::Config;
-use crate::guest::Standing;
-use crate::home::TokenHash;
 use crate::hub::Hub;
 use crate::source::Source;
 
@@ -54,11 +54,9 @@ pub struct AppState {
     pub logs: Arc<crate::logs::Logs>,
     /// What the server was told when it started.
     pub config: Arc<Config>,
-    /// What everybody with the server's own token is. It may change while a connection is open.
-    pub local: channel::Receiver<Standing>,
     /// The server ends.
     pub stop: CancellationToken,
-    pub(crate) token: TokenHash,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) port: u16,
     pub(crate) attention: Arc<Attention>,
     pub(crate) meters: Arc<Meters>,
@@ -85,6 +83,7 @@ pub(crate) fn router(state: AppState) -> Router {
             "/api/v1/requests/{id}",
             get(requests::show).delete(requests::cancel),
         )
+        .merge(accounts::routes())
         .route("/api/v1/{kind}", get(lists::list))
         .route("/api/v1/{kind}/{key}", get(lists::detail))
         .route("/api/v1/{kind}/{key}/logs", get(logs::read))

@@ -337,7 +337,7 @@ fn scopes_limit_roles_and_never_raise_them() {
         assert_eq!(scope.limits(Role::User), user);
         assert_eq!(scope.limits(Role::Viewer), viewer);
         assert_eq!(scope.is_for_metrics_only(), scope == Scope::Metrics);
-        assert_eq!(Scope::from_word(scope.word()), Some(scope));
+        assert_eq!(Scope::of(scope.word()), Some(scope));
     }
 }
 
