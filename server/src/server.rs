@@ -22,6 +22,7 @@ use crate::http::{self, AppState, Meters};
 use crate::hub::Hub;
 use crate::logs::Logs;
 use crate::requests::Requests;
+use crate::requests::keyring::OwnKeys;
 use crate::source::{self, Source};
 
 /// The server's version.
@@ -133,8 +134,14 @@ impl Server {
         let hub = Arc::new(Hub::new());
         let sources: Arc<[Arc<dyn Source>]> = sources(&hub)?.into();
         let attention = Attention::new(sources.clone());
-        let requests = Requests::open(home.path(), hub.clone(), sources.clone(), attention.clone())
-            .map_err(StartError::Journal)?;
+        let requests = Requests::open(
+            home.path(),
+            hub.clone(),
+            sources.clone(),
+            attention.clone(),
+            Arc::new(OwnKeys::default()),
+        )
+        .map_err(StartError::Journal)?;
         let local = watch::Sender::new(Standing::Inside(local_caller(&sources, &config)));
         let (open, connections_over) = mpsc::channel(1);
         let state = AppState {

@@ -11,6 +11,7 @@
 pub mod accept;
 mod execute;
 pub mod journal;
+pub mod keyring;
 pub mod record;
 
 use std::collections::HashMap;
@@ -35,6 +36,7 @@ use crate::guest::Asker;
 use crate::hub::Hub;
 use crate::source::Source;
 use journal::{Acceptance, Accepted, Journal, JournalError};
+use keyring::Keyring;
 use record::{HandoverRecord, ORIGIN, Record, Stage, caller_id};
 
 /// The journal's file in the state folder.
@@ -61,6 +63,8 @@ pub struct Pace {
     pub until_seen: Duration,
     /// The first wait before the source's list is asked for again.
     pub look_again: Duration,
+    /// For whoever asked to sign in again, where it takes their own credentials.
+    pub until_signed_in: Duration,
     /// Handovers of one request that are under way at the same time.
     pub at_once: usize,
 }
@@ -73,6 +77,7 @@ impl Default for Pace {
             settle: Duration::from_secs(5),
             until_seen: Duration::from_mins(10),
             look_again: Duration::from_secs(2),
+            until_signed_in: Duration::from_mins(10),
             at_once: 16,
         }
     }
@@ -93,6 +98,7 @@ pub struct Requests {
     hub: Arc<Hub>,
     sources: Arc<[Arc<dyn Source>]>,
     attention: Arc<Attention>,
+    keyring: Arc<dyn Keyring>,
     pace: Pace,
     stop: CancellationToken,
     live: Mutex<HashMap<Uuid, Arc<Mutex<Record>>>>,
@@ -121,9 +127,11 @@ impl Requests {
         hub: Arc<Hub>,
         sources: Arc<[Arc<dyn Source>]>,
         attention: Arc<Attention>,
+        keyring: Arc<dyn Keyring>,
     ) -> anyhow::Result<Arc<Self>> {
         let journal = Journal::open(&home.join(JOURNAL))?;
-        Ok(Self::new(journal, hub, sources, attention, Pace::default()))
+        let pace = Pace::default();
+        Ok(Self::new(journal, hub, sources, attention, keyring, pace))
     }
 
     /// Requests over a journal, at a pace.
@@ -132,6 +140,7 @@ impl Requests {
         hub: Arc<Hub>,
         sources: Arc<[Arc<dyn Source>]>,
         attention: Arc<Attention>,
+        keyring: Arc<dyn Keyring>,
         pace: Pace,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -139,6 +148,7 @@ impl Requests {
             hub,
             sources,
             attention,
+            keyring,
             pace,
             stop: CancellationToken::new(),
             live: Mutex::default(),
