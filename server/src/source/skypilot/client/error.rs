@@ -283,9 +283,13 @@ pub(super) fn classify(status: u16, body: &[u8], url: &Text) -> CallError {
 mod tests {
     use super::*;
 
+    fn words(error: &CallError) -> String {
+        let problem = error.problem_for_caller();
+        format!("{problem}: {}", problem.hint.as_deref().unwrap_or_default())
+    }
+
     fn told(status: u16, body: &str) -> String {
-        let error = classify(status, body.as_bytes(), &"http://h".into());
-        error.problem_for_caller().to_string()
+        words(&classify(status, body.as_bytes(), &"http://h".into()))
     }
 
     #[test]
@@ -303,11 +307,9 @@ mod tests {
         let said = "User bob (9f9d51bc) does not have permission to access workspace 'research'";
         for private in [
             told(403, &serde_json::json!({"detail": said}).to_string()),
-            failed(Some(
+            words(&failed(Some(
                 &serde_json::json!({"type": "PermissionDeniedError", "message": said}).to_string(),
-            ))
-            .problem_for_caller()
-            .to_string(),
+            ))),
         ] {
             assert!(
                 private.contains(&format!("SkyPilot refused: {said}")),
