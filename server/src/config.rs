@@ -231,6 +231,7 @@ mod tests {
             ],
             idle_exit: Some(Duration::from_mins(10)),
             others: OthersPolicy::Deny,
+            accounts: true,
             engine: Some(EngineConfig {
                 folder: "/tmp/home/engine".into(),
                 program: None,

@@ -83,6 +83,9 @@ pub struct Home {
 pub struct Card {
     /// Its address.
     pub url: String,
+    /// A second address, on loopback, where the first is for other machines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<String>,
     /// Its process.
     pub pid: u32,
     /// Its version.
@@ -326,6 +329,7 @@ mod tests {
         let home = Home::open(folder.path()).unwrap();
         let written = Card {
             url: "http://127.0.0.1:1".to_owned(),
+            local: None,
             pid: 7,
             version: "0".to_owned(),
             build: "b".into(),

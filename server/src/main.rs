@@ -8,21 +8,28 @@ use std::time::Duration;
 use clap::Parser;
 use skytower_api_client::credentials::Credentials;
 use skytower_api_client::policy::OthersPolicy;
+use skytower_server::cli::Command;
 use skytower_server::config::FileConfig;
 use skytower_server::{Config, EngineConfig, SourceConfig};
 
 /// Watches SkyPilot once for a whole organisation and pushes every change to its clients.
 #[derive(Parser)]
-#[command(name = "skytower-server", version)]
+#[command(
+    name = "skytower-server",
+    version,
+    args_conflicts_with_subcommands = false
+)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Configuration file (TOML); what is said here goes before it, and sources add up
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// Address to listen on (loopback only) [default: 127.0.0.1:46590, or a free port when it is taken]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
     /// State folder
-    #[arg(long, env = "SKYTOWER_HOME", value_name = "FOLDER")]
+    #[arg(long, env = "SKYTOWER_HOME", value_name = "FOLDER", global = true)]
     home: Option<PathBuf>,
     /// A SkyPilot API server to watch; for one that wants credentials use --config-stdin
     #[arg(long = "source", value_name = "NAME=URL", value_parser = source)]
@@ -70,6 +77,9 @@ fn main() -> ExitCode {
         }
     };
     let home = arguments.home.or(file.home).unwrap_or_default();
+    if let Some(command) = &arguments.command {
+        return skytower_server::cli::run(command, &home);
+    }
     let engine = arguments.engine.map(|engine| engine == "local");
     let mut sources = file.sources;
     sources.extend(arguments.sources);
@@ -84,6 +94,7 @@ fn main() -> ExitCode {
             }),
         home,
         sources,
+        accounts: true,
         idle_exit: arguments.idle_exit.or(file.idle_exit),
         others: file.others.unwrap_or(OthersPolicy::Confirm),
     })

@@ -63,6 +63,9 @@ pub enum StartError {
         /// Why not.
         error: std::io::Error,
     },
+    /// The accounts cannot be read, or nobody could be made who lets others in.
+    #[error("cannot open the accounts: {0:#}")]
+    Accounts(anyhow::Error),
     /// A source cannot be opened.
     #[error("cannot watch `{name}`: {why:#}")]
     Source {
@@ -139,18 +142,12 @@ impl Server {
         let hub = Arc::new(Hub::new());
         let sources: Arc<[Arc<dyn Source>]> = sources(&hub)?.into();
         let attention = Attention::new(sources.clone());
-        let requests = Requests::open(
-            store.clone(),
-            hub.clone(),
-            sources.clone(),
-            attention.clone(),
-        );
         let local = Local::new(&sources, &config);
         let mut first_password = None;
         let admission = if config.accounts {
             let opening = Opening {
                 audit: Audit::open(store.clone()),
-                store,
+                store: store.clone(),
                 hub: hub.clone(),
                 sources: sources.clone(),
                 terms: terms(&config),
@@ -166,6 +163,13 @@ impl Server {
         } else {
             Admission::personal(home.token(), local.standing())
         };
+        let requests = Requests::open(
+            store,
+            hub.clone(),
+            sources.clone(),
+            attention.clone(),
+            admission.clone(),
+        );
         let (open, connections_over) = mpsc::channel(1);
         let state = AppState {
             logs: Logs::new(sources.clone()),
@@ -312,6 +316,7 @@ fn card(url: &str, state: &AppState) -> Card {
     let sources = state.config.sources.iter();
     Card {
         url: url.to_owned(),
+        local: None,
         pid: std::process::id(),
         version: VERSION.to_owned(),
         commit: COMMIT.to_owned(),

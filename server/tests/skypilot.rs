@@ -621,7 +621,7 @@ async fn a_call_tells_refused_from_lost() {
     );
     assert_eq!(
         down().await.unwrap_err(),
-        CallError::Forbidden("Forbidden".into())
+        CallError::Forbidden("the role at SkyPilot does not allow this".into())
     );
     fake.fail("/down", Some(Failure::Http(307, "")));
     assert!(matches!(

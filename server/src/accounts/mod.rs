@@ -23,7 +23,7 @@ pub mod throttle;
 
 pub use model::{
     Accounts, DEFAULT_OVERLAP, DEFAULT_WORKSPACE, Edit, Edits, Issued, NewToken, NewUser, Scope,
-    Token, TokenRefusal, User, Workspace,
+    SecretHash, Token, TokenRefusal, User, Workspace,
 };
 pub use password::{PasswordHash, Passwords, check_password, generate_password};
 pub use rows::RowsError;

@@ -64,7 +64,7 @@ impl User {
 }
 
 /// What is kept of a token's secret. It has 256 random bits, so that nothing is gained by a slow hash.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SecretHash(pub(super) [u8; 32]);
 
 impl SecretHash {
@@ -121,6 +121,13 @@ impl Token {
     /// It has had its time.
     pub fn is_expired(&self, now: EpochMs) -> bool {
         self.expires_at.is_some_and(|end| end <= now)
+    }
+
+    /// Is this what is kept of a secret that counts now: the present one, or the one before for a while.
+    pub fn is_good_as(&self, kept: &SecretHash, now: EpochMs) -> bool {
+        let before = self.previous.as_ref();
+        let counts = before.is_some_and(|before| before.until > now && before.hash == *kept);
+        !self.is_expired(now) && (self.hash == *kept || counts)
     }
 }
 

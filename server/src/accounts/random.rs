@@ -6,7 +6,7 @@ use std::io::Read as _;
 use skytower_api_client::wire::Problem;
 
 /// Bytes that nobody can guess.
-pub(super) fn bytes<const N: usize>() -> Result<[u8; N], Problem> {
+pub(crate) fn bytes<const N: usize>() -> Result<[u8; N], Problem> {
     let mut random = [0; N];
     File::open("/dev/urandom")
         .and_then(|mut source| source.read_exact(&mut random))

@@ -4,6 +4,7 @@
 //! operation ─▶ a draft of the accounts ─▶ edits and their audit entry, one transaction ─▶ applied ─▶ open connections
 //! ```
 
+use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use skytower_api_client::wire::Problem;
@@ -23,6 +24,8 @@ pub(crate) struct Ledger {
     /// come one after the other.
     changing: Mutex<()>,
     changed: watch::Sender<u64>,
+    /// Tokens that were used since that was last written down.
+    uses: std::sync::Mutex<BTreeMap<Text, EpochMs>>,
 }
 
 /// What is being done to accounts, for the audit.
@@ -70,6 +73,7 @@ impl Ledger {
             accounts: RwLock::new(accounts),
             changing: Mutex::default(),
             changed: watch::Sender::new(0),
+            uses: std::sync::Mutex::default(),
         })
     }
 
@@ -122,41 +126,43 @@ impl Ledger {
             (Ok(_), Err(error)) => return Err(unavailable(&error)),
             (Ok(_), Ok(_)) => {}
         }
-        {
-            let mut accounts = self
-                .accounts
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
-            for edit in &edits {
-                accounts.apply(edit);
-            }
-        }
+        self.apply(&edits);
         self.changed.send_modify(|changes| *changes += 1);
         answer
     }
 
-    /// Writes down that tokens were used. Of no importance to anybody's rights, so nothing waits for it.
-    pub(crate) async fn used(&self, token: &Text, now: EpochMs) {
-        let Some(edit) = self.read().use_token(token, now) else {
-            return;
+    /// A token was used. Nobody's rights depend on it, so it is written down now and then, for all at once.
+    pub(crate) fn used(&self, token: &Text, now: EpochMs) {
+        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        uses.insert(token.clone(), now);
+    }
+
+    /// Writes down which tokens were used.
+    pub(crate) async fn write_uses(&self) {
+        let _one_at_a_time = self.changing.lock().await;
+        let uses = {
+            let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *uses)
         };
-        self.accounts
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .apply(&edit);
-        let saved = self
-            .store
-            .run(move |connection| rows::write(connection, &[edit]).map_err(StoreError::from))
-            .await;
-        if let Err(error) = saved {
-            tracing::warn!(%error, "the use of a token could not be written down");
-        }
+        let edits: Vec<Edit> = {
+            let accounts = self.read();
+            let news = uses
+                .iter()
+                .filter_map(|(id, at)| accounts.use_token(id, *at));
+            news.collect()
+        };
+        self.write_quietly(edits).await;
     }
 
     /// Forgets tokens that expired long ago.
     pub(crate) async fn tidy(&self, now: EpochMs) {
         let _one_at_a_time = self.changing.lock().await;
         let edits = self.read().prune_tokens(now);
+        self.write_quietly(edits).await;
+    }
+
+    /// Writes down what concerns nobody's rights; what cannot be written is left as it is.
+    async fn write_quietly(&self, edits: Vec<Edit>) {
         if edits.is_empty() {
             return;
         }
@@ -166,14 +172,18 @@ impl Ledger {
             .run(move |connection| rows::write(connection, &written).map_err(StoreError::from))
             .await;
         match saved {
-            Ok(()) => {
-                let mut accounts = self
-                    .accounts
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner);
-                edits.iter().for_each(|edit| accounts.apply(edit));
-            }
-            Err(error) => tracing::warn!(%error, "old tokens could not be forgotten"),
+            Ok(()) => self.apply(&edits),
+            Err(error) => tracing::warn!(%error, "the accounts could not be tidied"),
+        }
+    }
+
+    fn apply(&self, edits: &[Edit]) {
+        let mut accounts = self
+            .accounts
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        for edit in edits {
+            accounts.apply(edit);
         }
     }
 }

@@ -25,7 +25,9 @@ use skytower_api_client::{EpochMs, Kind, Text};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::accounts::{Accounts, NewUser, Passwords, Throttle, User, throttle};
+use crate::accounts::{
+    Accounts, NewUser, PasswordHash, Passwords, SecretHash, Throttle, User, throttle,
+};
 use crate::audit::{Audit, Entry};
 use crate::guest::{Asker, Guest, Standing};
 use crate::home::TokenHash;
@@ -42,8 +44,8 @@ use rights::Surroundings;
 
 /// How often it is looked whether a credential has expired. Revocations do not wait for it.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How often what expired long ago is forgotten.
-const TIDY_EVERY: Duration = Duration::from_hours(1);
+/// How often it is written down which tokens were used, and what expired long ago is forgotten.
+const TIDY_EVERY: Duration = Duration::from_secs(30);
 /// The proof of whoever holds the server's own token.
 const LOCAL_PROOF: &str = "local";
 
@@ -103,9 +105,9 @@ struct Team {
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Door {
     /// A password: the user, and what is kept of that password.
-    Password(Text, Text),
+    Password(Text, Option<PasswordHash>),
     /// A token: its id, and what is kept of its secret.
-    Token(Text, [u8; 32]),
+    Token(Text, SecretHash),
     /// A proxy's word for somebody of that name.
     Proxy(Text),
 }
@@ -328,7 +330,7 @@ impl Team {
             let accounts = self.ledger.read();
             match accounts.check_token(written, now) {
                 Ok((_, token)) => (
-                    Door::Token(token.id.clone(), token.kept_of(written)),
+                    Door::Token(token.id.clone(), Accounts::seal(written)),
                     token.scope,
                     token.id.clone(),
                 ),
@@ -349,6 +351,7 @@ impl Team {
             )
             .hint("sign in with a token of another scope"));
         }
+        self.ledger.used(&id, now);
         let proof = Text::from(format!("token {id}"));
         let guest = self.enter(door, proof, brought);
         Ok(if scope.is_for_metrics_only() {
@@ -367,7 +370,7 @@ impl Team {
         let user = self.ledger.read().user_named(name).cloned();
         // What was checked before costs nothing, so it waits for nobody.
         if let Some(user) = user.as_ref().filter(|user| !user.disabled)
-            && self.passwords.remembers(user, &password)
+            && self.passwords.knows(user, &password)
         {
             return Ok(self.enter_with_password(user, brought));
         }
@@ -402,8 +405,7 @@ impl Team {
     }
 
     fn enter_with_password(&self, user: &User, brought: &Brought<'_>) -> Guest {
-        let kept = user.password.as_ref().map(|kept| kept.fingerprint());
-        let door = Door::Password(user.id.clone(), kept.unwrap_or_default());
+        let door = Door::Password(user.id.clone(), user.password.clone());
         self.enter(door, "password".into(), brought)
     }
 
@@ -537,19 +539,15 @@ impl Team {
         let now = EpochMs::now();
         match door {
             Door::Password(id, kept) => match accounts.user(id) {
-                Some(user)
-                    if !user.disabled
-                        && user.password.as_ref().map(|it| it.fingerprint()).as_ref()
-                            == Some(kept) =>
-                {
+                Some(user) if !user.disabled && user.password == *kept => {
                     Standing::Inside(rights::caller(accounts, user, None, &around))
                 }
                 _ => out(),
             },
             Door::Token(id, kept) => {
-                let token = accounts.token(id);
+                let token = accounts.find_token(id).ok();
                 match token.and_then(|token| Some((token, accounts.user(&token.user)?))) {
-                    Some((token, user)) if !user.disabled && token.still_is(kept, now) => {
+                    Some((token, user)) if !user.disabled && token.is_good_as(kept, now) => {
                         Standing::Inside(rights::caller(accounts, user, Some(token), &around))
                     }
                     _ => out(),
@@ -558,15 +556,12 @@ impl Team {
             Door::Proxy(name) => match accounts.user_named(name) {
                 Some(user) if user.disabled => out(),
                 Some(user) => Standing::Inside(rights::caller(accounts, user, None, &around)),
-                None => {
-                    let user = User {
-                        id: Text::from(format!("proxy:{name}")),
-                        name: name.clone(),
-                        role: self.terms.proxied,
-                        ..User::nobody()
-                    };
-                    Standing::Inside(rights::caller(accounts, &user, None, &around))
-                }
+                None => Standing::Inside(rights::stranger(
+                    name,
+                    self.terms.proxied,
+                    accounts,
+                    &around,
+                )),
             },
         }
     }
@@ -654,6 +649,7 @@ impl Team {
         loop {
             tick.tick().await;
             self.ledger.tidy(EpochMs::now()).await;
+            self.ledger.write_uses().await;
         }
     }
 }

@@ -1,5 +1,7 @@
 //! From an account to a caller: pure.
 
+use std::collections::BTreeSet;
+
 use skytower_api_client::policy::Rules;
 use skytower_api_client::wire::{Caller, Role};
 use skytower_api_client::{EpochMs, Text};
@@ -50,6 +52,27 @@ pub(super) fn caller(
         limited: (role != user.role).then(|| limited(scope)),
         rules: around.rules.clone(),
     }
+}
+
+/// Somebody whom a trusted proxy vouches for and who has no account.
+pub(super) fn stranger(
+    name: &Text,
+    role: Role,
+    accounts: &Accounts,
+    around: &Surroundings,
+) -> Caller {
+    let user = User {
+        id: Text::from(format!("proxy:{name}")),
+        name: name.clone(),
+        role,
+        password: None,
+        disabled: false,
+        created_at: EpochMs(0),
+        password_changed_at: None,
+        identities: BTreeSet::new(),
+        service: false,
+    };
+    caller(accounts, &user, None, around)
 }
 
 /// Somebody who signed in at a source: its rights there, and what is open to everybody elsewhere.

@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use skytower_api_client::rest::path;
 
+use args::NewRole;
 pub use args::{Command, Form, TokenCommand, UserCommand, WorkspaceCommand};
-use args::{NewRole, Wanted};
 use desk::Desk;
 use print::Shown;
 

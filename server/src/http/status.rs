@@ -10,7 +10,7 @@ use axum::{Extension, Json};
 use serde_json::json;
 use skytower_api_client::policy::View;
 use skytower_api_client::rest::Health;
-use skytower_api_client::wire::PROTOCOL;
+use skytower_api_client::wire::{PROTOCOL, Problem, Role};
 use skytower_api_client::{Kind, Phase, Text};
 
 use super::AppState;
@@ -29,6 +29,7 @@ pub(crate) async fn health(
         version: Text::from(VERSION),
         commit: Text::from(COMMIT),
         api_version: PROTOCOL,
+        sign_in: state.admission.ways(),
         ..Health::default()
     };
     if let Some(Ok(caller)) = guest.map(|Extension(guest)| guest.caller()) {
@@ -77,7 +78,17 @@ pub(crate) async fn status(
 }
 
 /// `GET /metrics`: Prometheus' text format.
-pub(crate) async fn metrics(State(state): State<AppState>) -> impl IntoResponse {
+pub(crate) async fn metrics(
+    State(state): State<AppState>,
+    Extension(guest): Extension<Guest>,
+) -> Result<impl IntoResponse, Failure> {
+    // They count what is in private workspaces too.
+    if !guest.is_for_metrics() && guest.caller()?.role != Role::Admin {
+        return Err(Failure(
+            Problem::new("forbidden", 403, "the metrics are for administrators")
+                .hint("a token of the scope `metrics` reads them, and nothing else"),
+        ));
+    }
     let mut out = String::new();
     let mut family = |name: &str, kind: &str, help: &str, values: &[(String, u64)]| {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -144,5 +155,5 @@ pub(crate) async fn metrics(State(state): State<AppState>) -> impl IntoResponse 
         "Calls made to what is watched.",
         &calls,
     );
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], out)
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], out))
 }

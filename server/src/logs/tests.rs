@@ -41,7 +41,11 @@ impl Source for Scripted {
     fn find<'a>(&'a self, _: &'a Handover) -> BoxFuture<'a, Result<Found, Problem>> {
         unreachable!()
     }
-    fn result<'a>(&'a self, _: &'a Text) -> BoxFuture<'a, Result<HandoverResult, Problem>> {
+    fn result<'a>(
+        &'a self,
+        _: &'a Handover,
+        _: &'a Text,
+    ) -> BoxFuture<'a, Result<HandoverResult, Problem>> {
         unreachable!()
     }
     fn detail<'a>(&'a self, _: &'a Entity) -> BoxFuture<'a, Result<Detail, Problem>> {

@@ -6,29 +6,31 @@
 //!    '---- certainly not accepted ----'
 //! ```
 
+mod lookup;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use skytower_api_client::action::Seen;
 use skytower_api_client::backoff::Backoff;
+use skytower_api_client::credentials::Credentials;
 use skytower_api_client::entity::Outcome;
 use skytower_api_client::wire::{Change, Problem};
 use skytower_api_client::{Entity, EpochMs, Key, Kind, Text};
 use uuid::Uuid;
 
 use super::journal::Progress;
+use super::keyring::Search;
 use super::record::{ORIGIN, Record, Stage};
 use super::{Requests, locked};
 use crate::attention::Gaze;
 use crate::hub::Hub;
-use crate::source::{Found, Handover, HandoverError, HandoverResult, Source};
+use crate::source::{Handover, HandoverError, HandoverResult, Source};
 use crate::store::StoreError;
+use lookup::Looked;
 
 type Shared = Arc<Mutex<Record>>;
-
-/// A source that no longer knows a request answers with this status.
-const FORGOTTEN: u16 = 404;
 
 /// Carries a request out until all of its targets are over.
 pub(super) async fn run(requests: &Requests, record: &Shared) {
@@ -197,7 +199,7 @@ impl Course<'_> {
         let _gaze = self.gaze();
         let upstream = match (stage, upstream) {
             (Stage::Submitted, Some(upstream)) => Some(upstream),
-            (Stage::Submitting | Stage::Submitted, _) => self.look_up(&*source).await,
+            (Stage::Submitting | Stage::Submitted, _) => self.take_up(&*source).await,
             _ => self.hand_over(&*source).await,
         };
         let Some(upstream) = upstream else { return };
@@ -329,7 +331,14 @@ impl Course<'_> {
         }
     }
 
-    fn handover(&self) -> Handover {
+    /// Whose credentials go to the source is looked up whenever something is sent.
+    fn search(&self, source: &dyn Source) -> Search<'_> {
+        let caller = locked(self.record).caller.clone();
+        let patience = self.requests.pace.until_signed_in;
+        Search::new(&*self.requests.keyring, caller, source, patience)
+    }
+
+    fn handover(&self, credentials: Option<Credentials>) -> Handover {
         let record = locked(self.record);
         let handover = &record.handovers[self.number];
         let open = |i: &&usize| !record.targets[**i].result.outcome.is_over();
@@ -344,6 +353,7 @@ impl Course<'_> {
                 .collect(),
             options: record.options.clone(),
             caller: record.caller.clone(),
+            credentials,
             tried_at: handover.tried_at.unwrap_or(record.created_at),
         }
     }
@@ -394,14 +404,30 @@ impl Course<'_> {
     /// From planned to submitted. None when it is over (or was withdrawn).
     async fn hand_over(&self, source: &dyn Source) -> Option<Text> {
         let mut backoff = self.backoff();
+        let mut search = self.search(source);
         loop {
             self.skip_what_is_so(source).await;
-            if self.open().is_empty()
-                || !self.advance(Stage::Planned, Stage::Submitting, None).await
-            {
+            if self.open().is_empty() {
                 return None;
             }
-            match source.submit(&self.handover()).await {
+            let Some(credentials) = search.now() else {
+                let name = search.caller().name.clone();
+                let message = format!("waits for {name} to sign in again");
+                self.say(None, None, Some(&message.into()));
+                tokio::select! {
+                    again = search.wait() => if !again {
+                        let message = format!("nothing was sent: {name} did not sign in again in time");
+                        self.settle_all(Outcome::Failed, Some(message.into())).await;
+                        return None;
+                    },
+                    () = self.nothing_left() => return None,
+                }
+                continue;
+            };
+            if !self.advance(Stage::Planned, Stage::Submitting, None).await {
+                return None;
+            }
+            match source.submit(&self.handover(credentials)).await {
                 Ok(upstream) => {
                     self.advance(Stage::Submitting, Stage::Submitted, Some(&upstream))
                         .await;
@@ -429,88 +455,24 @@ impl Course<'_> {
                         sentence(&problem)
                     );
                     self.say(Some(Outcome::Submitted), None, Some(&message.into()));
-                    match self.find(source).await {
-                        Found::Accepted(upstream) => {
-                            self.advance(Stage::Submitting, Stage::Submitted, Some(&upstream))
-                                .await;
-                            return Some(upstream);
-                        }
-                        Found::NotThere => {
-                            self.say(Some(Outcome::Waiting), None, None);
-                            if !self.advance(Stage::Submitting, Stage::Planned, None).await {
-                                return None;
-                            }
-                            wait(&mut backoff).await;
-                        }
-                        Found::CannotTell => {
-                            self.cannot_tell(source).await;
-                            return None;
-                        }
+                    match self.look_up(source).await {
+                        Looked::There(upstream) => return Some(upstream),
+                        Looked::NotThere => wait(&mut backoff).await,
+                        Looked::Over => return None,
                     }
                 }
             }
         }
     }
 
-    /// After a crash in the middle of a submission.
-    async fn look_up(&self, source: &dyn Source) -> Option<Text> {
-        self.say(
-            Some(Outcome::Submitted),
-            None,
-            Some(&"it is looked up whether it was handed over".into()),
-        );
-        match self.find(source).await {
-            Found::Accepted(upstream) => {
-                self.advance(Stage::Submitting, Stage::Submitted, Some(&upstream))
-                    .await;
-                Some(upstream)
-            }
-            Found::NotThere => {
-                self.say(Some(Outcome::Waiting), None, None);
-                if self.advance(Stage::Submitting, Stage::Planned, None).await {
-                    self.hand_over(source).await
-                } else {
-                    None
-                }
-            }
-            Found::CannotTell => {
-                self.cannot_tell(source).await;
-                None
+    /// Until every target is over, which also a withdrawal makes it.
+    async fn nothing_left(&self) {
+        let mut changes = self.requests.hub.changes();
+        while !self.open().is_empty() {
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
             }
         }
-    }
-
-    /// Looks a call up until the source says something. That it is not there counts only when it
-    /// was said twice: the first time the call may still have been on its way.
-    async fn find(&self, source: &dyn Source) -> Found {
-        let mut backoff = self.backoff();
-        // Nothing is on its way to the engine in this process: it says at once what it has.
-        let mut looks = if source.is_local() { 1 } else { 2 };
-        loop {
-            if !source.is_local() {
-                tokio::time::sleep(self.requests.pace.settle).await;
-            }
-            match source.find(&self.handover()).await {
-                Ok(Found::NotThere) if looks > 1 => looks -= 1,
-                Ok(found) => return found,
-                Err(problem) => {
-                    let message = format!(
-                        "it is looked up whether it was handed over: {}",
-                        sentence(&problem)
-                    );
-                    self.say(None, None, Some(&message.into()));
-                    wait(&mut backoff).await;
-                }
-            }
-        }
-    }
-
-    async fn cannot_tell(&self, source: &dyn Source) {
-        let name = source.name();
-        let message = format!(
-            "nobody knows whether {name} got it ({name} was restarted since), so it is not sent again: look, and repeat it where it is needed"
-        );
-        self.until_seen(source, &message.into()).await;
     }
 
     /// From submitted to the end.
@@ -568,28 +530,9 @@ impl Course<'_> {
             None => {
                 let name = source.name();
                 let late = format!(
-                    "{name} was restarted and has forgotten request {upstream}; the change was not seen since"
+                    "{name} says nothing (any more) of request {upstream}; the change was not seen since"
                 );
                 self.until_seen(source, &late.into()).await;
-            }
-        }
-    }
-
-    /// The source's result; none when it has forgotten the request.
-    async fn result(&self, source: &dyn Source, upstream: &Text) -> Option<HandoverResult> {
-        let mut backoff = self.backoff();
-        loop {
-            match source.result(upstream).await {
-                Ok(result) => return Some(result),
-                Err(problem) if problem.status == FORGOTTEN => return None,
-                Err(problem) => {
-                    let message = format!(
-                        "handed over; its result cannot be asked for now: {}",
-                        sentence(&problem)
-                    );
-                    self.say(None, None, Some(&message.into()));
-                    wait(&mut backoff).await;
-                }
             }
         }
     }

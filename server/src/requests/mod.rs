@@ -11,6 +11,7 @@
 pub mod accept;
 mod execute;
 pub mod journal;
+pub mod keyring;
 pub mod record;
 
 use std::collections::HashMap;
@@ -35,6 +36,7 @@ use crate::hub::Hub;
 use crate::source::Source;
 use crate::store::{Store, StoreError};
 use journal::{Acceptance, Accepted, Journal};
+use keyring::Keyring;
 use record::{HandoverRecord, ORIGIN, Record, Stage, caller_id};
 
 /// How long finished requests stay in the state; the journal keeps them longer.
@@ -59,6 +61,8 @@ pub struct Pace {
     pub until_seen: Duration,
     /// The first wait before the source's list is asked for again.
     pub look_again: Duration,
+    /// For whoever asked to sign in again, where it takes their own credentials.
+    pub until_signed_in: Duration,
     /// Handovers of one request that are under way at the same time.
     pub at_once: usize,
 }
@@ -71,6 +75,7 @@ impl Default for Pace {
             settle: Duration::from_secs(5),
             until_seen: Duration::from_mins(10),
             look_again: Duration::from_secs(2),
+            until_signed_in: Duration::from_mins(10),
             at_once: 16,
         }
     }
@@ -91,6 +96,7 @@ pub struct Requests {
     hub: Arc<Hub>,
     sources: Arc<[Arc<dyn Source>]>,
     attention: Arc<Attention>,
+    keyring: Arc<dyn Keyring>,
     pace: Pace,
     stop: CancellationToken,
     live: Mutex<HashMap<Uuid, Arc<Mutex<Record>>>>,
@@ -119,14 +125,11 @@ impl Requests {
         hub: Arc<Hub>,
         sources: Arc<[Arc<dyn Source>]>,
         attention: Arc<Attention>,
+        keyring: Arc<dyn Keyring>,
     ) -> Arc<Self> {
-        Self::new(
-            Journal::new(store),
-            hub,
-            sources,
-            attention,
-            Pace::default(),
-        )
+        let journal = Journal::new(store);
+        let pace = Pace::default();
+        Self::new(journal, hub, sources, attention, keyring, pace)
     }
 
     /// Requests over a journal, at a pace.
@@ -135,6 +138,7 @@ impl Requests {
         hub: Arc<Hub>,
         sources: Arc<[Arc<dyn Source>]>,
         attention: Arc<Attention>,
+        keyring: Arc<dyn Keyring>,
         pace: Pace,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -142,6 +146,7 @@ impl Requests {
             hub,
             sources,
             attention,
+            keyring,
             pace,
             stop: CancellationToken::new(),
             live: Mutex::default(),

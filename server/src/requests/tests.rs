@@ -1,13 +1,17 @@
 //! Requests against a source whose every step can be held up, and a journal that is opened again.
 
+mod keys;
+
 use std::path::Path;
 
+use super::keyring::OwnKeys;
 use super::*;
 use crate::source::{
     BoxFuture, Detail, Found, Handover, HandoverError, HandoverResult, LogQuery, LogStream,
 };
 use skytower_api_client::Key;
 use skytower_api_client::action::ActionSpec;
+use skytower_api_client::credentials::Credentials;
 use skytower_api_client::entity::{Cluster, Owner, Source as SourceRow};
 use skytower_api_client::phase::Phase;
 
@@ -22,6 +26,12 @@ const STEPS: [&str; 4] = [
 #[derive(Default)]
 struct Kept {
     mutations: Vec<(String, Vec<Key>)>,
+    /// What it was asked, and with whose credentials.
+    heard: Vec<(&'static str, Option<Credentials>)>,
+    /// Credentials that it does not take (any more).
+    revoked: Vec<Credentials>,
+    /// Only whoever sent something is told of it.
+    discreet: bool,
     hold: Option<&'static str>,
     say_once: Option<HandoverError>,
     forgets: bool,
@@ -42,6 +52,18 @@ impl Fake {
             self.reached.send_replace(Some(step));
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Notes a call; the refusal when its credentials are not taken.
+    fn hear(&self, step: &'static str, handover: &Handover) -> Result<(), Problem> {
+        self.reached.send_replace(Some(step));
+        let mut kept = locked(&self.kept);
+        kept.heard.push((step, handover.credentials.clone()));
+        let credentials = handover.credentials.as_ref();
+        if credentials.is_some_and(|credentials| kept.revoked.contains(credentials)) {
+            return Err(Problem::new("refused", 401, "token revoked"));
+        }
+        Ok(())
     }
 }
 
@@ -69,6 +91,8 @@ impl Source for Fake {
     fn submit<'a>(&'a self, handover: &'a Handover) -> BoxFuture<'a, Result<Text, HandoverError>> {
         Box::pin(async move {
             self.pass(STEPS[0]).await;
+            self.hear("submit", handover)
+                .map_err(HandoverError::Refused)?;
             if let Some(error) = locked(&self.kept).say_once.take() {
                 return Err(error);
             }
@@ -87,6 +111,7 @@ impl Source for Fake {
 
     fn find<'a>(&'a self, handover: &'a Handover) -> BoxFuture<'a, Result<Found, Problem>> {
         Box::pin(async move {
+            self.hear("find", handover)?;
             let kept = locked(&self.kept);
             if kept.forgets {
                 return Ok(Found::CannotTell);
@@ -100,9 +125,17 @@ impl Source for Fake {
         })
     }
 
-    fn result<'a>(&'a self, upstream: &'a Text) -> BoxFuture<'a, Result<HandoverResult, Problem>> {
+    fn result<'a>(
+        &'a self,
+        handover: &'a Handover,
+        upstream: &'a Text,
+    ) -> BoxFuture<'a, Result<HandoverResult, Problem>> {
         Box::pin(async move {
             self.pass(STEPS[2]).await;
+            self.hear("result", handover)?;
+            if locked(&self.kept).discreet && handover.credentials.is_none() {
+                return Err(Problem::new("not_found", 404, "no such request"));
+            }
             if locked(&self.kept).fails {
                 return Ok(HandoverResult {
                     succeeded: false,
@@ -172,6 +205,17 @@ struct Life {
 
 impl Life {
     fn begin(home: &Path, kept: &Arc<Mutex<Kept>>, looked: bool) -> Self {
+        let keys = Arc::new(OwnKeys::default());
+        Self::begin_with(home, kept, looked, keys, Duration::ZERO)
+    }
+
+    fn begin_with(
+        home: &Path,
+        kept: &Arc<Mutex<Kept>>,
+        looked: bool,
+        keyring: Arc<dyn Keyring>,
+        until_signed_in: Duration,
+    ) -> Self {
         let hub = Arc::new(Hub::new());
         let (reached, _) = watch::channel(None);
         let fake = Fake {
@@ -190,12 +234,13 @@ impl Life {
             settle: Duration::from_millis(1),
             until_seen: Duration::from_millis(50),
             look_again: Duration::from_millis(5),
+            until_signed_in,
             at_once: 1,
         };
         let sources: Arc<[Arc<dyn Source>]> = Arc::new([Arc::new(fake) as Arc<dyn Source>]);
         let journal = Journal::new(Store::open(&home.join(crate::store::FILE)).unwrap());
         let attention = Attention::new(sources.clone());
-        let requests = Requests::new(journal, hub.clone(), sources, attention, pace);
+        let requests = Requests::new(journal, hub.clone(), sources, attention, keyring, pace);
         let stop = CancellationToken::new();
         tokio::spawn(requests.clone().run(stop.clone()));
         Self {

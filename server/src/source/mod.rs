@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use futures_util::Stream;
 use skytower_api_client::action::{ActionOptions, ActionSpec};
+use skytower_api_client::credentials::Credentials;
 use skytower_api_client::wire::{Caller, Problem};
 use skytower_api_client::{Block, Entity, EpochMs, Key, Text};
 use tokio::sync::watch;
@@ -44,6 +45,8 @@ pub struct Handover {
     pub options: ActionOptions,
     /// On whose behalf.
     pub caller: Caller,
+    /// With whose credentials: the caller's; none means the source's own. They are written down nowhere.
+    pub credentials: Option<Credentials>,
     /// When it was (first) tried: a lookup goes back no further.
     pub tried_at: EpochMs,
 }
@@ -158,6 +161,16 @@ pub trait Source: Send + Sync + 'static {
         watch::channel(None).1
     }
 
+    /// Who these credentials are there; none when it knows nobody by them. An error is no such answer: it
+    /// could not be asked. A source that takes no credentials knows nobody.
+    fn identify<'a>(
+        &'a self,
+        credentials: &'a Credentials,
+    ) -> BoxFuture<'a, Result<Option<Caller>, Problem>> {
+        let _ = credentials;
+        Box::pin(async { Ok(None) })
+    }
+
     /// It runs things on this machine itself: whoever may use the server may do anything to them, so it
     /// says nothing about what the caller may do elsewhere.
     fn is_local(&self) -> bool {
@@ -190,7 +203,11 @@ pub trait Source: Send + Sync + 'static {
     fn find<'a>(&'a self, handover: &'a Handover) -> BoxFuture<'a, Result<Found, Problem>>;
 
     /// Waits until the source's request has ended. An error means that it could not be asked: try again.
-    fn result<'a>(&'a self, upstream: &'a Text) -> BoxFuture<'a, Result<HandoverResult, Problem>>;
+    fn result<'a>(
+        &'a self,
+        handover: &'a Handover,
+        upstream: &'a Text,
+    ) -> BoxFuture<'a, Result<HandoverResult, Problem>>;
 
     /// More about one row.
     fn detail<'a>(&'a self, row: &'a Entity) -> BoxFuture<'a, Result<Detail, Problem>>;

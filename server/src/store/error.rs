@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::accounts::RowsError;
+
 /// The server's database could not be read or written.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -52,5 +54,14 @@ impl StoreError {
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Database(Arc::new(error))
+    }
+}
+
+impl From<RowsError> for StoreError {
+    fn from(error: RowsError) -> Self {
+        match error {
+            RowsError::Database(error) => Self::Database(error),
+            RowsError::Damaged(what) => Self::Damaged(what),
+        }
     }
 }

@@ -12,6 +12,10 @@
 //! assert_eq!(fake.calls("/status"), 3);
 //! ```
 //!
+//! With `state.people` it keeps SkyPilot's manners about who asks, too: passwords, service accounts'
+//! tokens, session cookies, roles, private workspaces, results and requests shown to their owners alone,
+//! and no questions to whoever comes from its own machine unless the call was forwarded.
+//!
 //! `/down`, `/stop`, `/start`, `/autostop`, `/cancel`, `/jobs/cancel`, `/serve/down`,
 //! `/serve/terminate-replica`, `/jobs/pool_down` and `/api/cancel` take effect at once; with
 //! `state.hold_actions` they stay `RUNNING`, without effect, until `fake.release(rid)`.
@@ -35,9 +39,24 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
+use skytower_api_client::credentials::{Credentials, Secret};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+
+/// What changes something, which viewers may not.
+const MUTATIONS: &[&str] = &[
+    "/down",
+    "/stop",
+    "/start",
+    "/autostop",
+    "/cancel",
+    "/jobs/cancel",
+    "/serve/down",
+    "/serve/terminate-replica",
+    "/jobs/pool_down",
+    "/api/cancel",
+];
 
 /// How an endpoint misbehaves.
 #[derive(Clone, Debug)]
@@ -57,6 +76,50 @@ pub enum Failure {
     Hang,
     /// The request succeeds with this text as its value, whether it is JSON or not.
     Value(String),
+}
+
+/// Somebody who can sign in.
+#[derive(Clone, Debug)]
+pub struct Person {
+    pub id: String,
+    pub name: String,
+    pub role: &'static str,
+    pub password: Option<String>,
+    pub token: Option<String>,
+    pub cookie: Option<String>,
+    /// Private workspaces that let them in.
+    pub member_of: Vec<&'static str>,
+}
+
+/// Somebody with a password: `secret-of-NAME`.
+pub fn person(id: &str, name: &str, role: &'static str) -> Person {
+    Person {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        role,
+        password: Some(format!("secret-of-{name}")),
+        token: None,
+        cookie: None,
+        member_of: vec![],
+    }
+}
+
+/// A service account with a token: `sky_NAME`.
+pub fn service_account(id: &str, name: &str, role: &'static str) -> Person {
+    Person {
+        password: None,
+        token: Some(format!("sky_{name}")),
+        ..person(id, name, role)
+    }
+}
+
+/// How whoever made a call said who they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    pub path: String,
+    pub authorization: Option<String>,
+    pub cookie: Option<String>,
+    pub forwarded: bool,
 }
 
 /// What the server holds. Lists are SkyPilot's records.
@@ -84,6 +147,10 @@ pub struct World {
     pub version: &'static str,
     /// None: a server that is too old to say.
     pub api_version: Option<u32>,
+    /// Who can sign in; nobody has to when there is nobody.
+    pub people: Vec<Person>,
+    /// Every call, those that were refused among them.
+    pub signed: Vec<Signed>,
     /// The `Authorization` header without which nobody gets in.
     pub authorization: Option<String>,
     pub failures: BTreeMap<String, Failure>,
@@ -96,6 +163,7 @@ pub struct World {
     pub streams: BTreeMap<String, Vec<&'static [u8]>>,
     held: BTreeMap<String, (String, Value)>,
     outcomes: BTreeMap<String, Outcome>,
+    owners: BTreeMap<String, String>,
     calls: BTreeMap<String, u64>,
     next: u64,
     offline: bool,
@@ -128,6 +196,8 @@ impl Default for World {
             health: "healthy",
             version: "0.14.1",
             api_version: Some(62),
+            people: vec![],
+            signed: vec![],
             authorization: None,
             failures: BTreeMap::new(),
             delays: BTreeMap::new(),
@@ -136,6 +206,7 @@ impl Default for World {
             streams: BTreeMap::new(),
             held: BTreeMap::new(),
             outcomes: BTreeMap::new(),
+            owners: BTreeMap::new(),
             calls: BTreeMap::new(),
             next: 0,
             offline: false,
@@ -254,7 +325,7 @@ impl FakeSkyPilot {
     pub fn begin(&self, name: &str, cluster: &str, user: &str) -> String {
         self.with(|world| {
             let rid = world.rid();
-            world.list(&rid, name, "RUNNING", user, Some(cluster));
+            world.list(&rid, name, "RUNNING", user, Some(cluster), &Value::Null);
             rid
         })
     }
@@ -319,10 +390,19 @@ impl World {
         format!("{:08x}-0000-4000-8000-000000000000", self.next)
     }
 
-    fn list(&mut self, rid: &str, name: &str, status: &str, user: &str, cluster: Option<&str>) {
+    fn list(
+        &mut self,
+        rid: &str,
+        name: &str,
+        status: &str,
+        user: &str,
+        cluster: Option<&str>,
+        body: &Value,
+    ) {
         self.requests.push(json!({
             "request_id": rid, "name": name, "status": status, "user_id": user,
             "cluster_name": cluster, "created_at": now(), "finished_at": null, "status_msg": null,
+            "request_body": body.to_string(),
         }));
     }
 
@@ -473,10 +553,102 @@ impl World {
         })
     }
 
+    /// Who makes a call; none where nobody is asked. An error is the answer.
+    fn who(&self, signed: &Signed) -> Result<Option<Person>, (u16, Value)> {
+        let refused = |why: &str| Err((401, json!({"detail": why})));
+        let find = |proof: &dyn Fn(&Person) -> bool| self.people.iter().find(|p| proof(p)).cloned();
+        if self.people.is_empty() {
+            return Ok(None);
+        }
+        let authorization = signed.authorization.as_deref().unwrap_or_default();
+        if let Some(token) = authorization.strip_prefix("Bearer sky_") {
+            let token = format!("sky_{token}");
+            let known = find(&|person| person.token.as_ref() == Some(&token));
+            return match known {
+                Some(person) => Ok(Some(person)),
+                None => refused("Invalid or expired service account token"),
+            };
+        }
+        if let Some(cookie) = &signed.cookie
+            && let Some(person) = find(&|person| person.cookie.as_ref() == Some(cookie))
+        {
+            return Ok(Some(person));
+        }
+        // Everybody here comes from this machine.
+        if !signed.forwarded {
+            return Ok(None);
+        }
+        if authorization.is_empty() {
+            return refused("Authentication required");
+        }
+        if !authorization.starts_with("Basic ") {
+            return refused("Invalid authentication method");
+        }
+        let known = |person: &Person| {
+            let Some(password) = person.password.as_ref().map(Secret::new) else {
+                return false;
+            };
+            let user = person.name.clone();
+            let header = Credentials::Basic { user, password }.header();
+            header.is_some_and(|(_, value)| value == authorization)
+        };
+        match find(&known) {
+            Some(person) => Ok(Some(person)),
+            None => refused("Invalid credentials"),
+        }
+    }
+
+    /// Why somebody may not make a call.
+    fn forbidden(&self, who: Option<&Person>, path: &str, body: &Value) -> Option<Value> {
+        let who = who.filter(|who| who.role != "admin")?;
+        if !MUTATIONS.contains(&path) {
+            return None;
+        }
+        if who.role == "viewer" {
+            return Some(json!({"detail": "Forbidden"}));
+        }
+        let mut clusters = self.clusters.iter();
+        let cluster = clusters.find(|row| row["name"] == body["cluster_name"])?;
+        let workspace = cluster["workspace"].as_str().unwrap_or("default");
+        self.shut(who, workspace).then(|| {
+            let Person { id, name, .. } = who;
+            json!({"detail": format!("User {name} ({id}) does not have permission to access workspace '{workspace}'")})
+        })
+    }
+
+    fn shut(&self, who: &Person, workspace: &str) -> bool {
+        self.workspaces[workspace]["private"] == true
+            && who.role != "admin"
+            && !who.member_of.contains(&workspace)
+    }
+
+    /// What somebody is shown of the requests of others, who does not administer: nothing.
+    fn hides(who: Option<&Person>, owner: Option<&str>) -> bool {
+        who.is_some_and(|who| who.role != "admin" && owner != Some(&who.id))
+    }
+
     /// Takes a call in and returns its id.
-    fn submit(&mut self, path: &str, body: &Value, failure: Option<&Failure>) -> String {
+    fn submit(
+        &mut self,
+        who: Option<&Person>,
+        path: &str,
+        body: &Value,
+        failure: Option<&Failure>,
+    ) -> String {
         let rid = self.rid();
-        let known = self.value(path, body);
+        let mut known = self.value(path, body);
+        if path == "/workspaces"
+            && let (Some(who), Some(Value::Object(listed))) = (who, &mut known)
+        {
+            listed.retain(|name, _| !self.shut(who, name));
+        }
+        let mut body = body.clone();
+        if let Some(who) = who {
+            self.owners.insert(rid.clone(), who.id.clone());
+            body["env_vars"]["SKYPILOT_USER_ID"] = who.id.as_str().into();
+            body["env_vars"]["SKYPILOT_USER"] = who.name.as_str().into();
+        }
+        let body = &body;
         let outcome = match failure {
             Some(Failure::Request { kind, message }) => {
                 Outcome::Failed((*kind).to_owned(), (*message).to_owned())
@@ -490,7 +662,7 @@ impl World {
                     let name = name.replace("api.cancel", "api_cancel").replace('-', "_");
                     let user = body["env_vars"]["SKYPILOT_USER_ID"].as_str();
                     let cluster = body["cluster_name"].as_str();
-                    self.list(&rid, &name, "RUNNING", user.unwrap_or("?"), cluster);
+                    self.list(&rid, &name, "RUNNING", user.unwrap_or("?"), cluster, body);
                     if self.hold_actions {
                         self.held
                             .insert(rid.clone(), (path.to_owned(), body.clone()));
@@ -550,16 +722,31 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         .await
         .unwrap_or_default();
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let (failure, delay) = {
+    let header = |name: &str| Some(parts.headers.get(name)?.to_str().ok()?.to_owned());
+    let signed = Signed {
+        path: path.clone(),
+        authorization: header("authorization"),
+        cookie: header("cookie"),
+        forwarded: header("x-forwarded-for").is_some(),
+    };
+    let (failure, delay, who) = {
         let mut world = shared.world.lock().unwrap();
         if world.offline {
             return broken();
         }
-        let said = parts.headers.get("authorization");
-        let said = said.and_then(|value| value.to_str().ok());
-        if world.authorization.is_some() && world.authorization.as_deref() != said {
+        world.signed.push(signed.clone());
+        let surplus = world.signed.len().saturating_sub(5000);
+        world.signed.drain(..surplus);
+        if world.authorization.is_some() && world.authorization != signed.authorization {
             let detail = json!({"detail": "Invalid username or password"});
             return reply(&world, 401, "none", detail.to_string());
+        }
+        let who = match world.who(&signed) {
+            Ok(who) => who,
+            Err((status, detail)) => return reply(&world, status, "none", detail.to_string()),
+        };
+        if let Some(detail) = world.forbidden(who.as_ref(), &path, &body) {
+            return reply(&world, 403, "none", detail.to_string());
         }
         *world.calls.entry(path.clone()).or_default() += 1;
         if path != "/api/get" {
@@ -570,8 +757,10 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         (
             world.failures.get(&path).cloned(),
             world.delays.get(&path).copied(),
+            who,
         )
     };
+    let who = who.as_ref();
     if let Some(delay) = delay {
         tokio::time::sleep(delay).await;
     }
@@ -587,6 +776,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     if path == "/api/get" {
         return result(
             &shared,
+            who,
             query(&parts.uri, "request_id").next().unwrap_or(""),
         )
         .await;
@@ -595,11 +785,16 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let at_once = match path.as_str() {
         "/api/health" => Some(json!({
             "status": world.health, "version": world.version, "commit": "c0ffee",
-            "api_version": world.api_version.map(|api| api.to_string()), "user": null,
+            "api_version": world.api_version.map(|api| api.to_string()),
+            "user": who.map(|who| json!({"id": who.id, "name": who.name})),
         })),
-        "/users/role" => Some(world.role.clone()),
+        "/users/role" => Some(match who {
+            Some(who) => json!({"id": who.id, "name": who.name, "role": who.role}),
+            None if world.people.is_empty() => world.role.clone(),
+            None => json!({"id": "", "name": "", "role": "admin"}),
+        }),
         "/users" => Some(world.users.clone().into()),
-        "/api/status" => Some(status(&world, &parts.uri)),
+        "/api/status" => Some(status(&world, who, &parts.uri)),
         _ => None,
     };
     if let Some(value) = at_once {
@@ -618,14 +813,14 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         *response.body_mut() = Body::from_stream(futures_util::stream::iter(pieces));
         return response;
     }
-    let rid = world.submit(&path, &body, failure.as_ref());
+    let rid = world.submit(who, &path, &body, failure.as_ref());
     if matches!(failure, Some(Failure::LostAfter)) {
         return broken();
     }
     reply(&world, 200, &rid, "null".to_owned())
 }
 
-fn status(world: &World, uri: &axum::http::Uri) -> Value {
+fn status(world: &World, who: Option<&Person>, uri: &axum::http::Uri) -> Value {
     let ids: Vec<&str> = query(uri, "request_ids").collect();
     let clusters: Vec<&str> = query(uri, "cluster_name").collect();
     let all = query(uri, "all_status").next() == Some("true");
@@ -639,14 +834,22 @@ fn status(world: &World, uri: &axum::http::Uri) -> Value {
             Some("PENDING" | "WAITING" | "RUNNING")
         );
         (all || open)
+            && !World::hides(who, row["user_id"].as_str())
             && (ids.is_empty() || ids.iter().any(|id| rid.starts_with(id)))
             && (clusters.is_empty()
                 || clusters.contains(&row["cluster_name"].as_str().unwrap_or_default()))
     });
-    rows.take(limit.unwrap_or(usize::MAX)).cloned().collect()
+    let shown = |row: &Value| {
+        let mut row = row.clone();
+        if who.is_some_and(|who| row["user_id"] != *who.id) {
+            row["request_body"] = Value::Null;
+        }
+        row
+    };
+    rows.take(limit.unwrap_or(usize::MAX)).map(shown).collect()
 }
 
-async fn result(shared: &Shared, rid: &str) -> Response {
+async fn result(shared: &Shared, who: Option<&Person>, rid: &str) -> Response {
     loop {
         let changed = shared.changed.notified();
         tokio::pin!(changed);
@@ -654,7 +857,9 @@ async fn result(shared: &Shared, rid: &str) -> Response {
         {
             let world = shared.world.lock().unwrap();
             let payload = |status: &str, value: &str, error: Value| json!({"request_id": rid, "status": status, "return_value": value, "error": error.to_string()});
-            let answer = match world.outcomes.get(rid) {
+            let owner = world.owners.get(rid).map(String::as_str);
+            let outcome = world.outcomes.get(rid);
+            let answer = match outcome.filter(|_| !World::hides(who, owner)) {
                 None => Some((404, json!({"detail": format!("Request '{rid}' not found")}))),
                 Some(Outcome::Pending) => None,
                 Some(Outcome::Value(value)) => {

@@ -97,7 +97,11 @@ impl Source for Played {
     fn find<'a>(&'a self, _: &'a Handover) -> BoxFuture<'a, Result<Found, Problem>> {
         Box::pin(async { no() })
     }
-    fn result<'a>(&'a self, _: &'a Text) -> BoxFuture<'a, Result<HandoverResult, Problem>> {
+    fn result<'a>(
+        &'a self,
+        _: &'a Handover,
+        _: &'a Text,
+    ) -> BoxFuture<'a, Result<HandoverResult, Problem>> {
         Box::pin(async { no() })
     }
     fn detail<'a>(&'a self, _: &'a Entity) -> BoxFuture<'a, Result<Detail, Problem>> {

@@ -181,6 +181,11 @@ impl Accounts {
             .collect()
     }
 
+    /// What is kept of the secret of a token as it is sent.
+    pub fn seal(written: &str) -> SecretHash {
+        SecretHash::of(parse(written).map_or(NO_SECRET, |(_, secret)| secret))
+    }
+
     /// The token was used: an edit where that is news, which it is once a minute.
     pub fn use_token(&self, id: &str, now: EpochMs) -> Option<Edit> {
         let token = self.tokens.get(id)?;

@@ -32,7 +32,7 @@ impl Cost {
 
 /// The argon2id hash of a password, as a PHC string:
 /// `$argon2id$v=19$m=19456,t=2,p=1$<salt>$<hash>`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PasswordHash(Arc<str>);
 
 impl fmt::Debug for PasswordHash {

@@ -341,7 +341,11 @@ impl Source for LocalSource {
         })
     }
 
-    fn result<'a>(&'a self, upstream: &'a Text) -> BoxFuture<'a, Result<HandoverResult, Problem>> {
+    fn result<'a>(
+        &'a self,
+        _: &'a Handover,
+        upstream: &'a Text,
+    ) -> BoxFuture<'a, Result<HandoverResult, Problem>> {
         Box::pin(async move {
             let asked = upstream.clone();
             let message = self

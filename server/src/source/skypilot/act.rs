@@ -17,7 +17,7 @@ use skytower_api_client::wire::Problem;
 use skytower_api_client::{Entity, EpochMs, Text};
 use uuid::Uuid;
 
-use super::client::{CallError, Client, escape};
+use super::client::{CallError, Client, Identity, escape};
 use crate::source::{Found, Handover, HandoverError, HandoverResult};
 
 /// In the body's `env_vars`: SkyPilot keeps it and shows it to whoever sent it, so that a call whose
@@ -238,21 +238,35 @@ fn exact(name: &Text) -> Result<String, Problem> {
     Ok(name.to_string())
 }
 
-/// Looks a call up in the answer of `/api/status?all_status=true` (fields: [`LOOKUP_FIELDS`]).
-fn found(handover: &Handover, listing: &Value) -> Result<Found, Problem> {
+/// Where a call is looked up: answers of `/api/status?all_status=true` (fields: [`LOOKUP_FIELDS`]).
+struct Listings {
+    /// What whoever made the call is shown. Who does not administer is shown the own requests alone.
+    senders: Vec<Value>,
+    /// Who that is at SkyPilot, as far as it is known.
+    sender: Option<String>,
+    /// What the source's own credentials are shown after that, where a caller made the call.
+    sources: Option<Vec<Value>>,
+}
+
+/// Looks a call up.
+fn found(handover: &Handover, listings: &Listings) -> Result<Found, Problem> {
     let call = call(handover)?;
-    let Some(rows) = listing.as_array() else {
-        return Err(Problem::new(
-            "bad_answer",
-            502,
-            "SkyPilot's list of requests is not a list",
-        ));
-    };
     let created = |row: &Value| EpochMs::from_seconds(row["created_at"].as_f64().unwrap_or(0.0));
     let since = EpochMs(handover.tried_at.0 - CLOCK_SKEW_MS);
     let mut unmarked = None;
     let mut hidden = false;
-    for row in rows {
+    let others = |row: &Value| {
+        let (sender, user) = (listings.sender.as_deref(), row["user_id"].as_str());
+        sender.is_some() && user.is_some() && sender != user
+    };
+    let another_self = |row: &Value| {
+        let ids = &handover.caller.ids;
+        others(row) && ids.iter().any(|id| row["user_id"] == **id)
+    };
+    // A call that was made before callers' credentials were used was made with the source's.
+    let by_source = listings.sources.iter().flatten().map(|row| (row, false));
+    let by_sender = listings.senders.iter().map(|row| (row, true));
+    for (row, by_sender) in by_sender.chain(by_source) {
         if row["name"] != call.name || created(row) < since {
             continue;
         }
@@ -264,7 +278,8 @@ fn found(handover: &Handover, listing: &Value) -> Result<Found, Problem> {
             .and_then(|raw| serde_json::from_str(raw).ok())
             .unwrap_or(Value::Null);
         let Some(body) = body.as_object() else {
-            hidden = true;
+            // Everybody is shown the bodies of the own requests, and nobody else's.
+            hidden |= another_self(row) || by_sender && !others(row);
             continue;
         };
         match body.get("env_vars").and_then(|vars| vars.get(MARK)) {
@@ -273,13 +288,15 @@ fn found(handover: &Handover, listing: &Value) -> Result<Found, Problem> {
             // A server that drops what it does not know: the same was asked, by the same.
             None => {
                 let same = |(key, value): (&String, &Value)| body.get(key) == Some(value);
-                if call.asked.iter().all(same) {
+                if by_sender && !others(row) && call.asked.iter().all(same) {
                     unmarked = Some(Found::Accepted(id.into()));
                 }
             }
         }
     }
-    // Requests are forgotten when SkyPilot starts; its daemons' requests are made at that moment.
+    // Requests are forgotten when SkyPilot starts; its daemons' requests are made at that moment. A caller
+    // is shown neither those nor anything else that is old.
+    let rows = listings.sources.as_ref().unwrap_or(&listings.senders);
     let daemon = |row: &&Value| row["user_id"] == "skypilot-system";
     let started = rows.iter().filter(daemon).map(created).min();
     let oldest = rows.iter().map(created).min();
@@ -350,11 +367,34 @@ fn read_log(log: &str) -> HandoverResult {
 /// How long one look at a list of requests or at a result may take; a result is asked for again.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// What makes a handover's calls: the caller's credentials, or the source's own.
+fn voice(client: &Client, handover: &Handover) -> Result<Client, Problem> {
+    let Some(credentials) = &handover.credentials else {
+        return Ok(client.clone());
+    };
+    let caller = &handover.caller;
+    let identity = Identity {
+        id: caller.ids.first().unwrap_or(&caller.name).clone(),
+        name: caller.name.clone(),
+    };
+    client.as_caller(credentials, identity)
+}
+
+/// What went wrong, for whoever's credentials were used.
+fn problem(error: &CallError, handover: &Handover) -> Problem {
+    if handover.credentials.is_some() {
+        error.problem_for_caller()
+    } else {
+        error.problem()
+    }
+}
+
 /// Makes a call and returns SkyPilot's request id.
 pub(super) async fn submit(client: &Client, handover: &Handover) -> Result<Text, HandoverError> {
     let call = call(handover).map_err(HandoverError::Refused)?;
+    let client = voice(client, handover).map_err(HandoverError::Refused)?;
     client.submit(call.path, call.body).await.map_err(|error| {
-        let problem = error.problem();
+        let problem = problem(&error, handover);
         if error.may_be_sent_again() {
             HandoverError::NotAccepted(problem)
         } else if error.is_certainly_not_accepted()
@@ -370,27 +410,52 @@ pub(super) async fn submit(client: &Client, handover: &Handover) -> Result<Text,
 
 /// Looks up what became of a call whose answer was lost.
 pub(super) async fn find(client: &Client, handover: &Handover) -> Result<Found, Problem> {
+    let of_sender = |error: CallError| problem(&error, handover);
+    let sender = voice(client, handover)?;
+    let mut listings = Listings {
+        senders: requests(&sender).await.map_err(of_sender)?,
+        sender: None,
+        sources: None,
+    };
+    if handover.credentials.is_some() {
+        listings.sender = user_id(&sender).await.map_err(of_sender)?;
+        // In this order: a restart in between is seen.
+        let sources = requests(client).await.map_err(|error| error.problem())?;
+        listings.sources = Some(sources);
+    }
+    found(handover, &listings)
+}
+
+/// All requests that SkyPilot shows to whoever asks.
+async fn requests(client: &Client) -> Result<Vec<Value>, CallError> {
     let fields: Vec<String> = LOOKUP_FIELDS
         .iter()
         .map(|field| format!("&fields={field}"))
         .collect();
     let path = format!("/api/status?all_status=true{}", fields.concat());
-    let listing = client
-        .get(&path, PATIENCE)
-        .await
-        .map_err(|error| error.problem())?;
-    let listing: Value = serde_json::from_str(listing.get()).map_err(|_| {
-        Problem::new(
-            "bad_answer",
-            502,
-            "SkyPilot's list of requests cannot be read",
-        )
-    })?;
-    found(handover, &listing)
+    let listing = client.get(&path, PATIENCE).await?;
+    serde_json::from_str(listing.get()).map_err(|_| CallError::Malformed {
+        path: "/api/status".into(),
+        reason: "it is not a list".into(),
+    })
+}
+
+/// Who SkyPilot says that somebody is.
+async fn user_id(client: &Client) -> Result<Option<String>, CallError> {
+    let answer = client.get("/users/role", PATIENCE).await?;
+    let answer: Value = serde_json::from_str(answer.get()).unwrap_or(Value::Null);
+    let id = answer["id"].as_str().filter(|id| !id.is_empty());
+    Ok(id.map(str::to_owned))
 }
 
 /// Waits until SkyPilot's request has ended.
-pub(super) async fn result(client: &Client, upstream: &Text) -> Result<HandoverResult, Problem> {
+pub(super) async fn result(
+    client: &Client,
+    handover: &Handover,
+    upstream: &Text,
+) -> Result<HandoverResult, Problem> {
+    // Who does not administer is shown the results of the own requests alone.
+    let client = &voice(client, handover)?;
     let failed = |message: Text| HandoverResult {
         succeeded: false,
         message: Some(message),
@@ -408,7 +473,7 @@ pub(super) async fn result(client: &Client, upstream: &Text) -> Result<HandoverR
             Err(CallError::NotFound(message)) => {
                 return Err(Problem::new("not_found", 404, message));
             }
-            Err(error) => return Err(error.problem()),
+            Err(error) => return Err(problem(&error, handover)),
         }
     }
     let said = match request_name(client, upstream).await {

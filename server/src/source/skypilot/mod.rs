@@ -7,6 +7,7 @@ mod act;
 mod caller;
 pub mod client;
 mod detail;
+mod identify;
 mod logs;
 mod map;
 mod payload;
@@ -15,6 +16,7 @@ mod poll;
 use std::sync::Arc;
 
 use skytower_api_client::action::ActionSpec;
+use skytower_api_client::credentials::Credentials;
 use skytower_api_client::wire::{Caller, Problem};
 use skytower_api_client::{Entity, Key, Text};
 use tokio::sync::watch;
@@ -73,6 +75,13 @@ impl Source for SkyPilot {
         self.poller.caller()
     }
 
+    fn identify<'a>(
+        &'a self,
+        credentials: &'a Credentials,
+    ) -> BoxFuture<'a, Result<Option<Caller>, Problem>> {
+        Box::pin(identify::identify(&self.client, self.name(), credentials))
+    }
+
     fn upstream_calls(&self) -> Option<u64> {
         Some(self.client.calls())
     }
@@ -97,8 +106,12 @@ impl Source for SkyPilot {
         Box::pin(act::find(&self.client, handover))
     }
 
-    fn result<'a>(&'a self, upstream: &'a Text) -> BoxFuture<'a, Result<HandoverResult, Problem>> {
-        Box::pin(act::result(&self.client, upstream))
+    fn result<'a>(
+        &'a self,
+        handover: &'a Handover,
+        upstream: &'a Text,
+    ) -> BoxFuture<'a, Result<HandoverResult, Problem>> {
+        Box::pin(act::result(&self.client, handover, upstream))
     }
 
     fn detail<'a>(&'a self, row: &'a Entity) -> BoxFuture<'a, Result<Detail, Problem>> {

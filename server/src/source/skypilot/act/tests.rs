@@ -74,6 +74,7 @@ fn handover(id: &str, targets: Vec<Arc<Entity>>) -> Handover {
             role: Role::User,
             ..Caller::default()
         },
+        credentials: None,
         tried_at: EpochMs(1_000_000_000),
     }
 }
@@ -232,40 +233,96 @@ fn listed(handover: &Handover, created_at: f64, change: impl FnOnce(&mut Value))
     })
 }
 
+/// What the source's own credentials are shown, which made the call.
+fn own(rows: &[&Value]) -> Listings {
+    Listings {
+        senders: rows.iter().copied().cloned().collect(),
+        sender: None,
+        sources: None,
+    }
+}
+
 #[test]
 fn a_lost_call_is_found_by_its_mark() {
     let handover = one("cluster.down");
     let daemon = json!({ "request_id": "d", "name": "sky.daemon", "user_id": "skypilot-system", "created_at": 10.0, "request_body": "null" });
     let mine = listed(&handover, 1_000_001.0, |_| {});
     assert_eq!(
-        found(&handover, &json!([mine, daemon])).unwrap(),
+        found(&handover, &own(&[&mine, &daemon])).unwrap(),
         Found::Accepted(RID.into())
     );
     let anothers = listed(&handover, 1_000_001.0, |body| {
         body["env_vars"][MARK] = json!("other/1");
     });
     assert_eq!(
-        found(&handover, &json!([anothers, daemon])).unwrap(),
+        found(&handover, &own(&[&anothers, &daemon])).unwrap(),
         Found::NotThere
     );
     let earlier = listed(&handover, 900_000.0, |_| {});
     assert_eq!(
-        found(&handover, &json!([earlier, daemon])).unwrap(),
+        found(&handover, &own(&[&earlier, &daemon])).unwrap(),
         Found::NotThere
     );
     let dropped = listed(&handover, 1_000_001.0, |body| {
         body["env_vars"].as_object_mut().unwrap().remove(MARK);
     });
     assert_eq!(
-        found(&handover, &json!([dropped, daemon])).unwrap(),
+        found(&handover, &own(&[&dropped, &daemon])).unwrap(),
         Found::Accepted(RID.into())
     );
     let mut hidden = listed(&handover, 1_000_001.0, |_| {});
     hidden["request_body"] = json!("null");
     assert_eq!(
-        found(&handover, &json!([hidden, daemon])).unwrap(),
+        found(&handover, &own(&[&hidden, &daemon])).unwrap(),
         Found::CannotTell
     );
+}
+
+#[test]
+fn a_callers_lost_call_is_looked_up_among_its_own_requests_and_the_sources() {
+    let handover = one("cluster.down");
+    let daemon = |at| json!({ "request_id": "d", "name": "sky.daemon", "user_id": "skypilot-system", "created_at": at, "request_body": null });
+    let mine = listed(&handover, 1_000_001.0, |_| {});
+    let mut hidden = mine.clone();
+    hidden["request_body"] = Value::Null;
+    let by = |row: &Value, user: &str| {
+        let mut row = row.clone();
+        row["user_id"] = user.into();
+        row
+    };
+    let look = |senders: &[&Value], sender: &str, sources: &[&Value]| {
+        let own = |rows: &[&Value]| rows.iter().copied().cloned().collect();
+        let listings = Listings {
+            senders: own(senders),
+            sender: Some(sender.to_owned()),
+            sources: Some(own(sources)),
+        };
+        found(&handover, &listings).unwrap()
+    };
+    let (accepted, old) = (Found::Accepted(RID.into()), daemon(10.0));
+    assert_eq!(look(&[&mine], "2f1c", &[&hidden, &old]), accepted);
+    // Nothing of its own is old: that SkyPilot was not restarted is told by the other list.
+    assert_eq!(look(&[], "2f1c", &[&old]), Found::NotThere);
+    assert_eq!(
+        look(&[], "2f1c", &[&daemon(1_000_050.0)]),
+        Found::CannotTell
+    );
+    assert_eq!(look(&[], "2f1c", &[]), Found::CannotTell);
+    // An administrator is shown that others did the like, and not what it was.
+    let theirs = by(&hidden, "b0b");
+    assert_eq!(look(&[&theirs], "2f1c", &[&theirs, &old]), Found::NotThere);
+    let same = by(
+        &listed(&handover, 1_000_001.0, |body| {
+            body["env_vars"].as_object_mut().unwrap().remove(MARK);
+        }),
+        "b0b",
+    );
+    assert_eq!(look(&[&same], "2f1c", &[&old]), Found::NotThere);
+    assert_eq!(look(&[&hidden], "2f1c", &[&old]), Found::CannotTell);
+    // Sent with the source's credentials, or as another of the caller's identities.
+    let before = by(&mine, "5c");
+    assert_eq!(look(&[], "2f1c", &[&before, &old]), accepted);
+    assert_eq!(look(&[], "sa-1", &[&hidden, &old]), Found::CannotTell);
 }
 
 #[test]
@@ -273,11 +330,10 @@ fn a_server_that_was_restarted_since_cannot_tell() {
     let handover = one("cluster.down");
     let daemon = json!({ "request_id": "d", "name": "sky.daemon", "user_id": "skypilot-system", "created_at": 1_000_050.0, "request_body": "null" });
     assert_eq!(
-        found(&handover, &json!([daemon])).unwrap(),
+        found(&handover, &own(&[&daemon])).unwrap(),
         Found::CannotTell
     );
-    assert_eq!(found(&handover, &json!([])).unwrap(), Found::CannotTell);
-    assert!(found(&handover, &json!({"detail": "no"})).is_err());
+    assert_eq!(found(&handover, &own(&[])).unwrap(), Found::CannotTell);
 }
 
 #[test]

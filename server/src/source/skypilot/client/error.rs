@@ -107,6 +107,17 @@ impl CallError {
         matches!(self, CallError::Failed { kind, .. } if kind == name)
     }
 
+    /// As [`CallError::problem`], where the call was made with the credentials of whoever is told.
+    pub fn problem_for_caller(&self) -> Problem {
+        let CallError::NeedsAuth { message, .. } = self else {
+            return self.problem();
+        };
+        let said = message.as_ref().filter(|said| !said.is_empty());
+        let said = said.map_or_else(String::new, |said| format!(": {said}"));
+        let detail = format!("SkyPilot does not accept your credentials (any more){said}");
+        Problem::new("source_needs_auth", 401, detail).hint("sign in again")
+    }
+
     /// For people and programs: what happened and what to do next.
     pub fn problem(&self) -> Problem {
         let sentence = self.to_string();
@@ -123,8 +134,13 @@ impl CallError {
                 .hint(format!(
                     "log in and try again: sky api login -e {url}; or give the server a service account token"
                 )),
-            CallError::Forbidden(_) => Problem::new("source_forbidden", 403, sentence)
-                .hint("ask an administrator of SkyPilot for the role or the workspace"),
+            CallError::Forbidden(said) => {
+                Problem::new("source_forbidden", 403, sentence).hint(if said.contains("workspace") {
+                    "ask an administrator of SkyPilot to let you into that workspace"
+                } else {
+                    "ask an administrator of SkyPilot for another role"
+                })
+            }
             CallError::VersionMismatch(_) => Problem::new("source_version_mismatch", 502, sentence)
                 .hint("skytower needs SkyPilot 0.11 or later: upgrade the API server"),
             CallError::Busy(_) => {
@@ -134,6 +150,10 @@ impl CallError {
                 .hint("it may be gone by now: look at the list again"),
             CallError::Rejected(_) => Problem::new("source_rejected", 400, sentence)
                 .hint("this version of skytower may not fit that version of SkyPilot"),
+            CallError::Failed { kind, .. } if DENIALS.contains(&kind.as_str()) => {
+                Problem::new("source_forbidden", 403, format!("SkyPilot refused: {sentence}"))
+                    .hint("ask an administrator of SkyPilot to let you into that workspace")
+            }
             CallError::Failed { .. } => Problem::new("source_failed", 502, sentence),
             CallError::Cancelled => Problem::new("source_cancelled", 409, sentence),
             CallError::Malformed { .. } => Problem::new("source_malformed", 502, sentence)
@@ -141,6 +161,12 @@ impl CallError {
         }
     }
 }
+
+/// How SkyPilot calls it when a request that it accepted was not allowed in its workspace.
+const DENIALS: &[&str] = &["PermissionDeniedError", "NoWorkspaceAccessError"];
+
+/// All that SkyPilot says when a role does not allow a call.
+const ROLE_REFUSED: &str = "Forbidden";
 
 /// SkyPilot's body of a failed request: `error` is JSON in a string.
 #[derive(Deserialize)]
@@ -226,7 +252,10 @@ pub(super) fn classify(status: u16, body: &[u8], url: &Text) -> CallError {
             url: url.clone(),
             message: detail(body),
         },
-        403 => CallError::Forbidden(said("the credentials may not do this")),
+        403 => CallError::Forbidden(match said(ROLE_REFUSED) {
+            said if *said == *ROLE_REFUSED => "the role at SkyPilot does not allow this".into(),
+            said => said,
+        }),
         404 => CallError::NotFound(said("there is no such thing")),
         400 => match serde_json::from_slice::<Mismatch>(body) {
             Ok(mismatch) if mismatch.error == "version_mismatch" => {
@@ -247,5 +276,57 @@ pub(super) fn classify(status: u16, body: &[u8], url: &Text) -> CallError {
                 }),
             },
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(error: &CallError) -> String {
+        let problem = error.problem_for_caller();
+        format!("{problem}: {}", problem.hint.as_deref().unwrap_or_default())
+    }
+
+    fn told(status: u16, body: &str) -> String {
+        words(&classify(status, body.as_bytes(), &"http://h".into()))
+    }
+
+    #[test]
+    fn a_refusal_is_a_sentence_that_says_whom_to_ask() {
+        // To viewers, and whoever else has a role that does not allow it: nothing but this word.
+        let role = told(403, r#"{"detail":"Forbidden"}"#);
+        assert!(role.contains("role at SkyPilot does not allow"), "{role}");
+        assert!(role.contains("another role"), "{role}");
+        assert_eq!(told(403, ""), role);
+        let viewer = told(
+            403,
+            r#"{"detail":"The viewer role cannot cancel requests."}"#,
+        );
+        assert!(viewer.contains("The viewer role cannot cancel"), "{viewer}");
+        let said = "User bob (9f9d51bc) does not have permission to access workspace 'research'";
+        for private in [
+            told(403, &serde_json::json!({"detail": said}).to_string()),
+            words(&failed(Some(
+                &serde_json::json!({"type": "PermissionDeniedError", "message": said}).to_string(),
+            ))),
+        ] {
+            assert!(
+                private.contains(&format!("SkyPilot refused: {said}")),
+                "{private}"
+            );
+            assert!(private.contains("into that workspace"), "{private}");
+        }
+    }
+
+    #[test]
+    fn whose_credentials_are_refused_is_told_so_in_skypilots_words() {
+        let revoked = r#"{"detail":"Service account token revoked or rotated"}"#;
+        let told = told(401, revoked);
+        assert!(
+            told.contains("your credentials") && told.contains("revoked or rotated"),
+            "{told}"
+        );
+        assert!(told.contains("sign in again"), "{told}");
     }
 }

@@ -1,18 +1,20 @@
 //! Calls to a SkyPilot API server: submit, wait for the result, read streams.
 //!
 //! Every call carries both version headers and SkyPilot's identity variables, follows no redirect and
-//! never asks for credentials or handles. Bodies and answers are never logged.
+//! never asks for credentials or handles. Bodies and answers are never logged. Who makes a call is said
+//! with that call alone: the source and its callers share the connections, and nothing else.
 
 mod error;
+mod voice;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, TryStreamExt};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
@@ -25,6 +27,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use error::{CallError, MIN_API_VERSION};
 use error::{classify, failed};
+pub use voice::Identity;
+use voice::Voice;
 
 /// The API version that is spoken: SkyPilot 0.14.1. A newer server accepts it.
 const API_VERSION: &str = "62";
@@ -34,35 +38,29 @@ const REQUEST_ID_HEADER: &str = "x-skypilot-request-id";
 /// A submission is answered in milliseconds; a starting server takes longer.
 const SUBMIT_DEADLINE: Duration = Duration::from_secs(30);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// More than any honest answer: 100,000 full job records are 140 MB.
-const LARGEST_ANSWER: usize = 512 * 1024 * 1024;
 /// More than any honest error.
 const LARGEST_ERROR: usize = 4 * 1024 * 1024;
 
-/// On whose behalf calls are recorded where the server does not authenticate them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// SkyPilot's user id.
-    pub id: Text,
-    /// The name people know.
-    pub name: Text,
+/// A SkyPilot API server, spoken to as somebody. Cheap to clone; clones share connections and counters.
+#[derive(Clone)]
+pub struct Client {
+    line: Arc<Line>,
+    voice: Arc<Voice>,
 }
 
-/// A SkyPilot API server. Cheap to clone; clones share connections and counters.
-#[derive(Clone)]
-pub struct Client(Arc<Inner>);
-
-struct Inner {
+/// What everybody shares who speaks to the server.
+struct Line {
     http: reqwest::Client,
     url: Text,
-    identity: RwLock<Identity>,
     calls: AtomicU64,
     calls_by_path: Mutex<BTreeMap<String, u64>>,
 }
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("url", &self.0.url).finish()
+        f.debug_struct("Client")
+            .field("url", &self.line.url)
+            .finish_non_exhaustive()
     }
 }
 
@@ -97,16 +95,11 @@ impl Client {
                 "the address of the SkyPilot API server must not hold credentials",
             ));
         }
+        let voice = Voice::own(credentials, super::caller::local_identity())
+            .ok_or_else(|| unusable("the credentials hold characters that no header can carry"))?;
         let mut headers = HeaderMap::new();
         headers.insert(API_VERSION_HEADER, HeaderValue::from_static(API_VERSION));
         headers.insert(VERSION_HEADER, HeaderValue::from_static("skytower"));
-        if let Some((name, value)) = credentials.header() {
-            let mut value = HeaderValue::from_str(&value).map_err(|_| {
-                unusable("the credentials hold characters that no header can carry")
-            })?;
-            value.set_sensitive(true);
-            headers.insert(HeaderName::from_static(name), value);
-        }
         let http = reqwest::Client::builder()
             .default_headers(headers)
             .redirect(reqwest::redirect::Policy::none())
@@ -114,44 +107,58 @@ impl Client {
             .tcp_keepalive(Duration::from_secs(30))
             .build()
             .map_err(|_| unusable("the secure connection could not be set up"))?;
-        let identity = super::caller::local_identity();
-        Ok(Self(Arc::new(Inner {
-            http,
-            url: Text::new(url),
-            identity: RwLock::new(identity),
-            calls: AtomicU64::new(0),
-            calls_by_path: Mutex::default(),
-        })))
+        Ok(Self {
+            line: Arc::new(Line {
+                http,
+                url: Text::new(url),
+                calls: AtomicU64::new(0),
+                calls_by_path: Mutex::default(),
+            }),
+            voice: Arc::new(voice),
+        })
+    }
+
+    /// The same server, spoken to with a caller's credentials in place of the source's own. They count
+    /// for what they are, also where SkyPilot takes whoever comes from its own machine for an
+    /// administrator.
+    pub fn as_caller(
+        &self,
+        credentials: &Credentials,
+        identity: Identity,
+    ) -> Result<Self, Problem> {
+        let voice = Voice::of_caller(credentials, identity).ok_or_else(|| {
+            let detail = "there are no credentials that a header can carry";
+            Problem::new("unusable_credentials", 400, detail).hint("sign in again")
+        })?;
+        Ok(Self {
+            line: self.line.clone(),
+            voice: Arc::new(voice),
+        })
     }
 
     /// Its address, without credentials.
     pub fn url(&self) -> &Text {
-        &self.0.url
+        &self.line.url
     }
 
     /// On whose behalf calls are recorded where the server does not say who we are.
     pub fn identity(&self) -> Identity {
-        let identity = self.0.identity.read();
-        identity.unwrap_or_else(PoisonError::into_inner).clone()
+        self.voice.identity()
     }
 
     /// Sets what [`Client::identity`] says.
     pub fn set_identity(&self, identity: Identity) {
-        *self
-            .0
-            .identity
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = identity;
+        self.voice.set_identity(identity);
     }
 
     /// How many calls were made.
     pub fn calls(&self) -> u64 {
-        self.0.calls.load(Ordering::Relaxed)
+        self.line.calls.load(Ordering::Relaxed)
     }
 
     /// How many calls were made, by path.
     pub fn calls_by_path(&self) -> BTreeMap<String, u64> {
-        let counted = self.0.calls_by_path.lock();
+        let counted = self.line.calls_by_path.lock();
         counted.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -286,7 +293,7 @@ impl Client {
         impl Stream<Item = Result<Bytes, CallError>> + Send + use<>,
     ) {
         let rid = request_id(&response).unwrap_or_default();
-        let url = self.0.url.clone();
+        let url = self.line.url.clone();
         let flow = response
             .bytes_stream()
             .map_err(move |_| CallError::Lost { url: url.clone() });
@@ -317,7 +324,8 @@ impl Client {
     async fn fetch(&self, path_and_query: &str, deadline: Duration) -> Result<Bytes, CallError> {
         let work = async {
             let response = self.send(Method::GET, path_and_query, None, None).await?;
-            self.read(response, path_and_query, LARGEST_ANSWER).await
+            self.read(response, path_and_query, self.voice.largest_answer())
+                .await
         };
         tokio::time::timeout(deadline, work)
             .await
@@ -329,7 +337,7 @@ impl Client {
         let mut whole = BytesMut::new();
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(|_| CallError::Lost {
-                url: self.0.url.clone(),
+                url: self.line.url.clone(),
             })?;
             if whole.len() + piece.len() > most {
                 return Err(malformed(path, "it is larger than anything SkyPilot says"));
@@ -340,10 +348,10 @@ impl Client {
     }
 
     fn count(&self, path: &str) {
-        self.0.calls.fetch_add(1, Ordering::Relaxed);
+        self.line.calls.fetch_add(1, Ordering::Relaxed);
         let path = path.split('?').next().unwrap_or(path);
         let mut counted = self
-            .0
+            .line
             .calls_by_path
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
@@ -363,13 +371,17 @@ impl Client {
         deadline: Option<Duration>,
     ) -> Result<Response, CallError> {
         self.count(path);
-        let mut request = self.0.http.request(method, format!("{}{path}", self.0.url));
+        let line = &self.line;
+        let mut request = line
+            .http
+            .request(method, format!("{}{path}", line.url))
+            .headers(self.voice.headers());
         if let Some(body) = body {
             request = request.json(body);
         }
         let sent = async {
             let response = request.send().await.map_err(|error| {
-                let url = self.0.url.clone();
+                let url = self.line.url.clone();
                 if error.is_connect() {
                     CallError::Unreachable { url }
                 } else {
@@ -394,7 +406,7 @@ impl Client {
         }
         let status = status.as_u16();
         let body = self.read(response, path, LARGEST_ERROR).await?;
-        Err(classify(status, &body, &self.0.url))
+        Err(classify(status, &body, &self.line.url))
     }
 }
 
