@@ -94,7 +94,7 @@ pub struct NewUser {
     /// Its name.
     pub name: String,
     /// What it may do.
-    #[serde(default = "user")]
+    #[serde(default = "user", deserialize_with = "role")]
     pub role: Role,
     /// A service account.
     #[serde(default)]
@@ -106,6 +106,21 @@ pub struct NewUser {
 
 fn user() -> Role {
     Role::User
+}
+
+/// A role as somebody gives it: a word that is none is a mistake here, where elsewhere it is the least.
+fn role<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Role, D::Error> {
+    let word = Text::deserialize(from)?;
+    [Role::Admin, Role::User, Role::Viewer]
+        .into_iter()
+        .find(|role| word == role.word())
+        .ok_or_else(|| {
+            serde::de::Error::custom(format!("`{word}` is no role: admin, user or viewer"))
+        })
+}
+
+fn some_role<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Role>, D::Error> {
+    role(from).map(Some)
 }
 
 /// A user and the password that was made up for it, shown this once.
@@ -123,6 +138,7 @@ pub struct NewPassword {
 #[serde(deny_unknown_fields, default)]
 pub struct UserPatch {
     /// What it may do.
+    #[serde(deserialize_with = "some_role")]
     pub role: Option<Role>,
     /// It may not sign in.
     pub disabled: Option<bool>,
@@ -261,6 +277,9 @@ mod tests {
         assert!(serde_json::from_str::<NewToken>(sneaky).is_err());
         let plain: NewUser = serde_json::from_str(r#"{"name":"al"}"#).unwrap();
         assert_eq!((plain.role, plain.service), (Role::User, false));
+        assert!(serde_json::from_str::<UserPatch>(r#"{"role":"root"}"#).is_err());
+        let patch: UserPatch = serde_json::from_str(r#"{"role":"admin"}"#).unwrap();
+        assert_eq!(patch.role, Some(Role::Admin));
         let token: NewToken = serde_json::from_str(r#"{"name":"ci"}"#).unwrap();
         assert_eq!(token.scope, Scope::Act);
     }

@@ -149,6 +149,14 @@ pub(crate) async fn metrics(
         "Clients closed because they did not read.",
         &one(stuck),
     );
+    if let Some(passwords) = state.admission.passwords() {
+        family(
+            "skytower_password_hashes_total",
+            counter,
+            "Passwords hashed or checked at full cost.",
+            &one(passwords.argon2_runs()),
+        );
+    }
     family(
         "skytower_upstream_calls_total",
         counter,

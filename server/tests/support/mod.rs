@@ -157,6 +157,7 @@ pub struct Running {
     pub home: Arc<TempDir>,
     pub url: String,
     pub token: String,
+    pub first_password: Option<Secret>,
     pub hub: Arc<Hub>,
     pub source: Arc<Played>,
     pub stop: CancellationToken,
@@ -174,10 +175,33 @@ pub async fn start_in(
     idle_exit: Option<Duration>,
 ) -> Result<Running, StartError> {
     let config = Config {
-        listen: Some("127.0.0.1:0".parse().unwrap()),
-        home: folder.path().to_owned(),
         idle_exit,
         ..Config::default()
+    };
+    start_with(folder, config).await
+}
+
+/// A server with accounts, and the password of its first administrator.
+pub async fn start_team() -> (Running, Secret) {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    start_team_in(folder, Config::default()).await
+}
+
+pub async fn start_team_in(folder: Arc<TempDir>, config: Config) -> (Running, Secret) {
+    let config = Config {
+        accounts: true,
+        ..config
+    };
+    let running = start_with(folder, config).await.unwrap();
+    let password = running.first_password.clone().unwrap_or_default();
+    (running, password)
+}
+
+pub async fn start_with(folder: Arc<TempDir>, config: Config) -> Result<Running, StartError> {
+    let config = Config {
+        listen: Some("127.0.0.1:0".parse().unwrap()),
+        home: folder.path().to_owned(),
+        ..config
     };
     let source = Arc::new(Played {
         name: "lab".into(),
@@ -190,6 +214,7 @@ pub async fn start_in(
     Ok(Running {
         url: server.url(),
         token: home::read_token(folder.path()).unwrap().expose().to_owned(),
+        first_password: server.first_password().cloned(),
         home: folder,
         hub: server.hub().clone(),
         source,
@@ -290,7 +315,7 @@ pub struct Watching {
 }
 
 impl Watching {
-    async fn begin(socket: Socket) -> Self {
+    pub async fn begin(socket: Socket) -> Self {
         let mut watching = Self {
             socket,
             hello: Hello {
