@@ -1,6 +1,6 @@
 //! How fast passwords may be tried.
 //!
-//! Each name and each address has a [`Bucket`] that only failures fill. One that is full gives a slot every
+//! Each name and each address has a bucket that only failures fill. One that is full gives a slot every
 //! five seconds, whatever is thrown at it: attempts wait for theirs, or are told when to come again. Nobody
 //! is ever locked out for good.
 //!
@@ -8,7 +8,7 @@
 //! be told apart by the name, so it is by where an attempt comes from. The bucket of a name does not hold an
 //!
 //! - address from which that user has signed in before, nor an
-//! - address that has not had its free attempt ([`places::Spent`]): each has one in half an hour.
+//! - address that has not had its free attempt: each has one in half an hour.
 //!
 //! Both are held by the bucket of their address alone. Per name, the attempts of one minute are then at most
 //! twelve, after the first few, and one for each address that tried nothing for half an hour; of those there
@@ -52,12 +52,23 @@ pub enum Admission {
 
 /// What is remembered of attempts to sign in. Times are since a beginning that the caller chooses, and never
 /// run backwards.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Throttle {
     names: Buckets<String>,
     addresses: Buckets<Place>,
     known: Known,
     spent: Spent,
+}
+
+/// Without the names: people type passwords where names belong.
+impl std::fmt::Debug for Throttle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (names, addresses) = self.entries();
+        f.debug_struct("Throttle")
+            .field("names", &names)
+            .field("addresses", &addresses)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Throttle {

@@ -22,7 +22,7 @@ enum Attempt {
 
 /// The addresses that have had their free attempt lately. It is spent when it is asked for: many at once
 /// would all be free otherwise.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Spent {
     present: HashMap<Place, Attempt>,
     before: HashMap<Place, Attempt>,
@@ -75,10 +75,10 @@ impl Spent {
 
 /// The addresses from which users have signed in. Only who has a password gets in here, and nobody
 /// pushes out another one's addresses by signing in from many.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Known(HashMap<String, Signed>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Signed {
     /// The one that was used last is the last.
     places: VecDeque<Place>,
