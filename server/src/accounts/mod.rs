@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! operation ─▶ Accounts (checks) ─▶ edits ─▶ rows::write, committed ─▶ Accounts::apply
-//! name, password, address ─▶ Throttle::ask ─▶ Passwords::verify ─▶ Throttle::failed | succeeded
+//! name, password, address ─▶ Throttle::ask ─▶ Passwords::verify ─▶ Throttle::failed | succeeded | withdrawn
 //! ```
 //!
 //! **Invariant: somebody can let others in.** Once there is an enabled administrator with a password, there

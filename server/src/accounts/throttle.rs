@@ -1,6 +1,6 @@
 //! How fast passwords may be tried.
 //!
-//! Each name and each address has a [`Bucket`] that only failures fill. One that is full gives a slot every
+//! Each name and each address has a bucket that only failures fill. One that is full gives a slot every
 //! five seconds, whatever is thrown at it: attempts wait for theirs, or are told when to come again. Nobody
 //! is ever locked out for good.
 //!
@@ -8,14 +8,14 @@
 //! be told apart by the name, so it is by where an attempt comes from. The bucket of a name does not hold an
 //!
 //! - address from which that user has signed in before, nor an
-//! - address from which nothing failed lately ([`Failing`]): each is good for one failure in half an hour.
+//! - address that has not had its free attempt: each has one in half an hour.
 //!
 //! Both are held by the bucket of their address alone. Per name, the attempts of one minute are then at most
-//! twelve, after the first few, and one for each address that failed at nothing for half an hour, of
-//! which there are at most [`MAX_FAILING`] in that time, for all names together.
+//! twelve, after the first few, and one for each address that tried nothing for half an hour; of those there
+//! are at most [`MAX_SPENT`] in that time, for all names together.
 //!
-//! Failures count when they are known. What is under way at the same time before a bucket is full is bounded
-//! by [`super::Passwords`], not here.
+//! A bucket knows of failures when they are known. What is under way at once before it is full is bounded by
+//! [`super::Passwords`], not here.
 
 mod bucket;
 mod places;
@@ -27,9 +27,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bucket::{Bucket, Buckets};
-use places::{Failing, Known};
+use places::{Known, Spent};
 
-pub use places::MAX_FAILING;
+pub use places::MAX_SPENT;
 
 /// The most names, and the most addresses, of which something is remembered.
 pub const MAX_ENTRIES: usize = 4096;
@@ -52,23 +52,34 @@ pub enum Admission {
 
 /// What is remembered of attempts to sign in. Times are since a beginning that the caller chooses, and never
 /// run backwards.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Throttle {
     names: Buckets<String>,
     addresses: Buckets<Place>,
     known: Known,
-    failing: Failing,
+    spent: Spent,
+}
+
+/// Without the names: people type passwords where names belong.
+impl std::fmt::Debug for Throttle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (names, addresses) = self.entries();
+        f.debug_struct("Throttle")
+            .field("names", &names)
+            .field("addresses", &addresses)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Throttle {
     /// May the password of `name` be tried from `address`.
     ///
-    /// To be followed by [`Throttle::failed`] or [`Throttle::succeeded`] once the password was looked at, and by
-    /// neither when it was not.
+    /// To be followed by [`Throttle::failed`] or [`Throttle::succeeded`] once the password was looked at, or by
+    /// [`Throttle::withdrawn`] when it was not. Who goes away in between has used his attempt.
     pub fn ask(&mut self, name: &str, address: IpAddr, now: Duration) -> Admission {
         let (name, place) = (folded(name), Place::of(address));
         let is_known = self.known.contains(&name, place);
-        let is_held = !is_known && self.failing.contains(place, now);
+        let is_held = !is_known && self.spent.contains(place, now);
         let by_name = self.names.get(&name).filter(|_| is_held);
         let mut buckets: Vec<&mut Bucket> = self
             .addresses
@@ -92,6 +103,7 @@ impl Throttle {
             for bucket in &mut buckets {
                 bucket.take(slot, now);
             }
+            self.spent.spend(place, now);
         }
         if wait.is_zero() {
             Admission::Now
@@ -109,17 +121,27 @@ impl Throttle {
             bucket.take(bucket.slot(now), now);
         }
         self.names.fail(name, now);
-        self.failing.add(place, now);
+        self.spent.failed(place, now);
     }
 
-    /// The password was right. Forgives nothing: who has one account could otherwise try others for ever.
+    /// The password was right. Forgives no failure: who has one account could otherwise try others for ever.
     pub fn succeeded(&mut self, name: &str, address: IpAddr, now: Duration) {
         let (name, place) = (folded(name), Place::of(address));
+        self.settle(&name, place);
+        self.known.add(name, place, now);
+    }
+
+    /// Nobody has looked at the password, because there was too much to do: nothing was learned from it.
+    pub fn withdrawn(&mut self, name: &str, address: IpAddr) {
+        self.settle(&folded(name), Place::of(address));
+    }
+
+    fn settle(&mut self, name: &str, place: Place) {
         let by_address = self.addresses.get(&place);
-        for bucket in by_address.into_iter().chain(self.names.get(&name)) {
+        for bucket in by_address.into_iter().chain(self.names.get(name)) {
             bucket.settle();
         }
-        self.known.add(name, place, now);
+        self.spent.give_back(place);
     }
 
     /// Of how many names and addresses something is remembered: for the metrics.
@@ -132,7 +154,7 @@ impl Throttle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Place {
     V4([u8; 4]),
-    V6([u8; 8]),
+    V6([u16; 4]),
 }
 
 impl Place {
@@ -140,8 +162,8 @@ impl Place {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.octets()),
             IpAddr::V6(address) => {
-                let [a, b, c, d, e, f, g, h, ..] = address.octets();
-                Self::V6([a, b, c, d, e, f, g, h])
+                let [a, b, c, d, ..] = address.segments();
+                Self::V6([a, b, c, d])
             }
         }
     }

@@ -23,7 +23,9 @@ fn database() -> Connection {
     };
     let edits = accounts.add_user(new, EpochMs(1)).unwrap();
     write(&connection, &edits).unwrap();
-    edits.iter().for_each(|edit| accounts.apply(edit));
+    for edit in &edits {
+        accounts.apply(edit);
+    }
     let token = NewToken {
         name: "a".to_owned(),
         scope: Scope::Read,
@@ -97,6 +99,8 @@ fn names_hold_no_sql() {
     };
     let issued = accounts.create_token("root", &token, EpochMs(2)).unwrap();
     write(&connection, &issued.edits).unwrap();
-    issued.edits.iter().for_each(|edit| accounts.apply(edit));
+    for edit in &issued.edits {
+        accounts.apply(edit);
+    }
     assert_eq!(load(&connection).unwrap(), accounts);
 }

@@ -79,7 +79,6 @@ impl Bucket {
 }
 
 /// The buckets of names, or of addresses.
-#[derive(Debug)]
 pub(super) struct Buckets<K>(HashMap<K, Bucket>);
 
 impl<K> Default for Buckets<K> {

@@ -1,38 +1,62 @@
 //! What is known of where attempts come from.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::{MAX_ENTRIES, Place};
 
-/// The most addresses that are remembered as failing, in [`PERIOD`].
-pub const MAX_FAILING: usize = 8192;
-/// A failure is remembered for this long, and at most for twice as long.
+/// The most addresses that have a free attempt, in half an hour.
+pub const MAX_SPENT: usize = 8192;
+/// An attempt is remembered for this long, and at most for twice as long.
 pub(super) const PERIOD: Duration = Duration::from_secs(30 * 60);
 /// From so many addresses one user is remembered to have signed in.
 const MAX_KNOWN: usize = 16;
 
-/// The addresses from which something failed lately.
-#[derive(Debug, Default)]
-pub(super) struct Failing {
-    present: HashSet<Place>,
-    before: HashSet<Place>,
+/// How a free attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attempt {
+    /// Not known yet, and for ever so when the one who asked went away.
+    Open,
+    Failed,
+}
+
+/// The addresses that have had their free attempt lately. It is spent when it is asked for: many at once
+/// would all be free otherwise.
+#[derive(Default)]
+pub(super) struct Spent {
+    present: HashMap<Place, Attempt>,
+    before: HashMap<Place, Attempt>,
     since: Duration,
 }
 
-impl Failing {
-    /// Something failed from there lately; or too many others fail to remember each.
+impl Spent {
+    /// There is no free attempt from there; or too many others had one to remember each.
     pub(super) fn contains(&mut self, place: Place, now: Duration) -> bool {
         self.turn(now);
-        self.present.len() >= MAX_FAILING
-            || self.present.contains(&place)
-            || self.before.contains(&place)
+        self.present.len() >= MAX_SPENT
+            || self.present.contains_key(&place)
+            || self.before.contains_key(&place)
     }
 
-    pub(super) fn add(&mut self, place: Place, now: Duration) {
+    pub(super) fn spend(&mut self, place: Place, now: Duration) {
+        if !self.contains(place, now) {
+            self.present.insert(place, Attempt::Open);
+        }
+    }
+
+    pub(super) fn failed(&mut self, place: Place, now: Duration) {
         self.turn(now);
-        if self.present.len() < MAX_FAILING {
-            self.present.insert(place);
+        if self.present.len() < MAX_SPENT || self.present.contains_key(&place) {
+            self.present.insert(place, Attempt::Failed);
+        }
+    }
+
+    /// Nothing was gained by the attempt that is not its owner's.
+    pub(super) fn give_back(&mut self, place: Place) {
+        for places in [&mut self.present, &mut self.before] {
+            if places.get(&place) == Some(&Attempt::Open) {
+                places.remove(&place);
+            }
         }
     }
 
@@ -51,10 +75,10 @@ impl Failing {
 
 /// The addresses from which users have signed in. Only who has a password gets in here, and nobody
 /// pushes out another one's addresses by signing in from many.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Known(HashMap<String, Signed>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Signed {
     /// The one that was used last is the last.
     places: VecDeque<Place>,
