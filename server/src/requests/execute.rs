@@ -21,7 +21,7 @@ use skytower_api_client::{Entity, EpochMs, Key, Kind, Text};
 use uuid::Uuid;
 
 use super::journal::{JournalError, Progress};
-use super::keyring::Search;
+use super::keyring::{self, Search};
 use super::record::{ORIGIN, Record, Stage};
 use super::{Requests, locked};
 use crate::attention::Gaze;
@@ -409,7 +409,8 @@ impl Course<'_> {
             if self.open().is_empty() {
                 return None;
             }
-            let Some(credentials) = search.now() else {
+            let key = search.now();
+            if key == keyring::Key::Missing {
                 let name = search.caller().name.clone();
                 let message = format!("waits for {name} to sign in again");
                 self.say(None, None, Some(&message.into()));
@@ -422,7 +423,8 @@ impl Course<'_> {
                     () = self.nothing_left() => return None,
                 }
                 continue;
-            };
+            }
+            let credentials = key.credentials();
             if !self.advance(Stage::Planned, Stage::Submitting, None).await {
                 return None;
             }
