@@ -411,12 +411,12 @@ impl Course<'_> {
             }
             let key = search.now();
             if key == keyring::Key::Missing {
-                let name = search.caller().name.clone();
+                let (name, within) = (search.caller().name.clone(), search.patience());
                 let message = format!("waits for {name} to sign in again");
                 self.say(None, None, Some(&message.into()));
                 tokio::select! {
                     again = search.wait() => if !again {
-                        let message = format!("nothing was sent: {name} did not sign in again in time");
+                        let message = format!("nothing was sent: {name} did not sign in again {within}");
                         self.settle_all(Outcome::Failed, Some(message.into())).await;
                         return None;
                     },

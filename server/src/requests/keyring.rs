@@ -94,6 +94,11 @@ impl<'a> Search<'a> {
         &self.caller
     }
 
+    /// How long it is waited for, in words.
+    pub(super) fn patience(&self) -> String {
+        format!("within {} min", self.patience.as_secs().div_ceil(60))
+    }
+
     /// The key now. What the source has refused is as good as missing.
     pub(super) fn now(&mut self) -> Key {
         // Marked as seen before the look, so that no change falls between the two.

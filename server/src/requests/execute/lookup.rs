@@ -78,7 +78,7 @@ impl Course<'_> {
             }
             let key = search.now();
             if key == Key::Missing {
-                let name = search.caller().name.clone();
+                let (name, within) = (search.caller().name.clone(), search.patience());
                 let message = format!(
                     "waits for {name} to sign in again, to look up whether it was handed over"
                 );
@@ -87,7 +87,7 @@ impl Course<'_> {
                     again = search.wait() => if !again {
                         let at = source.name();
                         let message = format!(
-                            "nobody knows whether {at} got it, so it is not sent again: {name} did not sign in again in time, and nobody else is told by {at}; look, and repeat it where it is needed"
+                            "nobody knows whether {at} got it, so it is not sent again: {name} did not sign in again {within}, and nobody else is told by {at}; look, and repeat it where it is needed"
                         );
                         self.settle_all(Outcome::Unknown, Some(message.into())).await;
                         return None;
