@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{Admission, FIRST_ADMINISTRATOR, Local, Opening, Terms};
+use crate::admission::{Admission, FIRST_ADMINISTRATOR, Local, Opening, Team, Terms};
 use crate::attention::Attention;
 use crate::audit::Audit;
 use crate::config::{Config, ConfigError, DEFAULT_LISTEN};
@@ -152,14 +152,9 @@ impl Server {
                 sources: sources.clone(),
                 terms: terms(&config),
             };
-            let opened = Admission::team(home.token(), local.standing(), opening)
-                .await
-                .map_err(StartError::Accounts)?;
-            first_password = opened
-                .first_administrator()
-                .await
-                .map_err(|problem| StartError::Accounts(problem.into()))?;
-            opened
+            let (team, password) = Team::open(opening).await.map_err(StartError::Accounts)?;
+            first_password = password;
+            Admission::of_team(home.token(), local.standing(), team)
         } else {
             Admission::personal(home.token(), local.standing())
         };

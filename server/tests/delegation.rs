@@ -9,7 +9,7 @@
 #[path = "support/fake_skypilot.rs"]
 mod fake_skypilot;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use fake_skypilot::{Failure, FakeSkyPilot, Signed, cluster, person, service_account};
 use serde_json::json;
@@ -476,4 +476,60 @@ async fn a_callers_lost_call_is_found_with_its_credentials_alone() {
     assert_eq!(source.find(&alices).await.unwrap(), Found::NotThere);
     fake.restart();
     assert_eq!(source.find(&bobs).await.unwrap(), Found::CannotTell);
+}
+
+/// What was logged, for a look at it.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn credentials_are_in_no_line_of_the_log_and_in_no_problem() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    // For every thread: what one of them finds that nobody listens to is remembered for all.
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    tracing::callsite::rebuild_interest_cache();
+    let (fake, source) = lab().await;
+    let mut said = String::new();
+    for credentials in [
+        with_password("bob"),
+        basic("bob", "secret-of-nobody"),
+        bearer("sky_ci-bot"),
+        cookie("_oauth2_proxy=alice"),
+    ] {
+        let caller = identify(&source, &credentials).await.unwrap_or_default();
+        let handover = handover("carol-dev", "research", &caller, Some(credentials.clone()));
+        said += &format!("{handover:?} {:?}", source.submit(&handover).await);
+        said += &format!("{:?}", source.find(&handover).await);
+        for failure in [Failure::Http(500, "Traceback"), Failure::LostBefore] {
+            fake.fail("/users/role", Some(failure));
+            said += &format!("{:?}", source.identify(&credentials).await);
+        }
+        fake.fail("/users/role", None);
+    }
+    tracing::info!("the log is looked at");
+    said += &String::from_utf8_lossy(&lines.0.lock().unwrap());
+    assert!(said.contains("the log is looked at"));
+    for credentials in [with_password("bob"), basic("bob", "secret-of-nobody")] {
+        let (_, value) = credentials.header().unwrap();
+        assert!(!said.contains(value.trim_start_matches("Basic ")));
+    }
+    for secret in ["secret-of-", "sky_ci-bot", "_oauth2_proxy", OWN] {
+        assert!(!said.contains(secret), "{secret}");
+    }
 }

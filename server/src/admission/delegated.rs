@@ -16,7 +16,6 @@ use skytower_api_client::credentials::Credentials;
 use skytower_api_client::wire::{Caller, Problem};
 use skytower_api_client::{Kind, Text};
 use tokio::sync::{Semaphore, watch};
-use tokio_util::sync::CancellationToken;
 
 use super::not_signed_in;
 use crate::accounts::random;
@@ -128,6 +127,13 @@ impl Delegates {
         hash.finalize().into()
     }
 
+    /// A name for credentials that say no name: of use to count attempts by, and to nobody else.
+    pub(super) fn nickname(&self, credentials: &Credentials) -> String {
+        let fingerprint = self.fingerprint(credentials);
+        let digits = fingerprint[..8].iter().map(|byte| format!("{byte:02x}"));
+        digits.collect()
+    }
+
     /// Somebody who was known a moment ago. Nothing is asked.
     pub(super) fn remembered(&self, credentials: &Credentials) -> Option<Arc<Delegate>> {
         self.find(&self.fingerprint(credentials))
@@ -199,18 +205,16 @@ impl Delegates {
                 }
             }
         }
-        match silent {
-            Some(name) => Err(Problem::new(
+        if let Some(name) = silent {
+            return Err(Problem::new(
                 "cannot_ask_who",
                 503,
                 format!("`{name}` cannot be asked who you are just now"),
             )
-            .hint("try again in a moment; a skytower account or token does not depend on it")),
-            None => {
-                self.remember_no(fingerprint);
-                Ok(None)
-            }
+            .hint("try again in a moment; a skytower account or token does not depend on it"));
         }
+        self.remember_no(fingerprint);
+        Ok(None)
     }
 
     fn was_refused(&self, fingerprint: &Fingerprint) -> bool {
@@ -257,15 +261,15 @@ impl Delegates {
         }
     }
 
-    /// Asks again about those who are inside, until `stop`.
-    pub(super) async fn run(&self, stop: CancellationToken, refresh: impl Fn()) {
+    /// Asks again about those who are inside. Never returns.
+    pub(super) async fn run(&self, refresh: impl Fn()) {
         if self.sources.is_empty() {
-            stop.cancelled().await;
+            std::future::pending::<()>().await;
         }
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut people = self.people();
-        while !stop.is_cancelled() {
+        loop {
             tick.tick().await;
             locked(&self.known).retain(|_, delegate| delegate.is_used());
             let now = self.people();

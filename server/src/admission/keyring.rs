@@ -24,7 +24,7 @@ impl Keyring for Admission {
         if by_account {
             // The policy has let it pass, so the server was told to act for accounts there; if it is told
             // otherwise by now, nothing is at hand that could be sent.
-            return if team.terms.acts_at.contains(source) {
+            return if team.acts_at(source) {
                 Key::Own
             } else {
                 Key::Missing
@@ -36,13 +36,13 @@ impl Keyring for Admission {
         let found = caller
             .ids
             .iter()
-            .find_map(|id| team.delegates.credentials(id, source));
+            .find_map(|id| team.delegates().credentials(id, source));
         found.map_or(Key::Missing, Key::Callers)
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
         match &self.team {
-            Some(team) => team.delegates.changes(),
+            Some(team) => team.delegates().changes(),
             // Nothing ever changes: whoever waits is told at once, and finds the same.
             None => watch::channel(0).1,
         }

@@ -124,7 +124,7 @@ impl Ledger {
             // What is refused changes nothing, written down or not.
             (Err(_), _) => return answer,
             (Ok(_), Err(error)) => return Err(unavailable(&error)),
-            (Ok(_), Ok(_)) => {}
+            (Ok(_), Ok(())) => {}
         }
         self.apply(&edits);
         self.changed.send_modify(|changes| *changes += 1);

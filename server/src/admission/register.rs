@@ -28,7 +28,7 @@ impl<K: Eq + Hash + Clone> Register<K> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The standing of a credential that was just found good, and whether it is new here.
+    /// The standing of a credential, and whether it is new here. Only who is inside is remembered.
     pub(super) fn enter(
         &self,
         key: K,
@@ -42,7 +42,9 @@ impl<K: Eq + Hash + Clone> Register<K> {
             entries.retain(|_, sender| sender.receiver_count() > 0);
         }
         let (sender, receiver) = watch::channel(standing());
-        entries.insert(key, sender);
+        if matches!(&*receiver.borrow(), Standing::Inside(_)) {
+            entries.insert(key, sender);
+        }
         (receiver, true)
     }
 

@@ -6,7 +6,7 @@ use skytower_api_client::policy::Rules;
 use skytower_api_client::wire::{Caller, Role};
 use skytower_api_client::{EpochMs, Text};
 
-use super::Scope;
+use crate::accounts::Scope;
 use crate::accounts::{Accounts, Token, User};
 
 /// What an account's rights depend on beside the account.

@@ -18,7 +18,7 @@ use skytower_api_client::{EpochMs, Text};
 use super::AppState;
 use super::problem::{Failure, JsonBody};
 use crate::accounts::{self, Accounts, DEFAULT_OVERLAP, Passwords, User, check_password};
-use crate::admission::{Deed, Ledger};
+use crate::admission::{Deed, Ledger, Team};
 use crate::guest::{Asker, Guest};
 
 /// The routes.
@@ -47,6 +47,7 @@ pub(super) fn routes() -> Router<AppState> {
 
 /// Who asks, at a server that has accounts.
 struct Desk<'a> {
+    team: &'a Team,
     ledger: &'a Ledger,
     passwords: &'a Passwords,
     asker: Asker,
@@ -54,9 +55,7 @@ struct Desk<'a> {
 
 impl<'a> Desk<'a> {
     fn open(state: &'a AppState, guest: &Guest) -> Result<Self, Problem> {
-        let (Some(ledger), Some(passwords)) =
-            (state.admission.ledger(), state.admission.passwords())
-        else {
+        let Some(team) = state.admission.team() else {
             return Err(Problem::new(
                 "no_accounts",
                 404,
@@ -65,8 +64,9 @@ impl<'a> Desk<'a> {
             .hint("accounts are kept by skytower-server, the server for a team"));
         };
         Ok(Self {
-            ledger,
-            passwords,
+            team,
+            ledger: team.ledger(),
+            passwords: team.passwords(),
             asker: guest.asker()?,
         })
     }
@@ -635,8 +635,8 @@ async fn password(
     let desk = Desk::open(&state, &guest)?;
     let user = desk.account(&desk.ledger.read())?;
     check_password(&user.name, &change.new)?;
-    let good = state
-        .admission
+    let good = desk
+        .team
         .check_password(&user, &change.current, guest.address())
         .await?;
     if !good {

@@ -149,12 +149,12 @@ pub(crate) async fn metrics(
         "Clients closed because they did not read.",
         &one(stuck),
     );
-    if let Some(passwords) = state.admission.passwords() {
+    if let Some(team) = state.admission.team() {
         family(
             "skytower_password_hashes_total",
             counter,
             "Passwords hashed or checked at full cost.",
-            &one(passwords.argon2_runs()),
+            &one(team.passwords().argon2_runs()),
         );
     }
     family(

@@ -21,7 +21,7 @@ use skytower_api_client::{Entity, EpochMs, Key, Kind, Text};
 use uuid::Uuid;
 
 use super::journal::Progress;
-use super::keyring::Search;
+use super::keyring::{self, Search};
 use super::record::{ORIGIN, Record, Stage};
 use super::{Requests, locked};
 use crate::attention::Gaze;
@@ -410,20 +410,22 @@ impl Course<'_> {
             if self.open().is_empty() {
                 return None;
             }
-            let Some(credentials) = search.now() else {
-                let name = search.caller().name.clone();
+            let key = search.now();
+            if key == keyring::Key::Missing {
+                let (name, within) = (search.caller().name.clone(), search.patience());
                 let message = format!("waits for {name} to sign in again");
                 self.say(None, None, Some(&message.into()));
                 tokio::select! {
                     again = search.wait() => if !again {
-                        let message = format!("nothing was sent: {name} did not sign in again in time");
+                        let message = format!("nothing was sent: {name} did not sign in again {within}");
                         self.settle_all(Outcome::Failed, Some(message.into())).await;
                         return None;
                     },
                     () = self.nothing_left() => return None,
                 }
                 continue;
-            };
+            }
+            let credentials = key.credentials();
             if !self.advance(Stage::Planned, Stage::Submitting, None).await {
                 return None;
             }

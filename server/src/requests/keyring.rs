@@ -25,6 +25,16 @@ pub enum Key {
     Missing,
 }
 
+impl Key {
+    /// The caller's credentials; none where the source's own are used, or must do for the moment.
+    pub(super) fn credentials(self) -> Option<Credentials> {
+        match self {
+            Key::Callers(credentials) => Some(credentials),
+            Key::Own | Key::Missing => None,
+        }
+    }
+}
+
 /// Holds the credentials of those who signed in with a source's own.
 pub trait Keyring: Send + Sync {
     /// What to send a request of `caller` to `source` with, now.
@@ -84,22 +94,30 @@ impl<'a> Search<'a> {
         &self.caller
     }
 
-    /// The credentials to send now, where none inside means the source's own; none while they are missing.
-    pub(super) fn now(&mut self) -> Option<Option<Credentials>> {
+    /// How long it is waited for, in words.
+    pub(super) fn patience(&self) -> String {
+        format!("within {} min", self.patience.as_secs().div_ceil(60))
+    }
+
+    /// The key now. What the source has refused is as good as missing.
+    pub(super) fn now(&mut self) -> Key {
         // Marked as seen before the look, so that no change falls between the two.
         self.changes.borrow_and_update();
-        if self.takes_none {
-            return Some(None);
-        }
-        let key = match self.keyring.key(&self.caller, &self.source) {
-            Key::Own => None,
-            Key::Callers(credentials) if self.refused.as_ref() != Some(&credentials) => {
-                Some(credentials)
-            }
-            Key::Callers(_) | Key::Missing => return None,
+        let key = if self.takes_none {
+            Key::Own
+        } else {
+            self.keyring.key(&self.caller, &self.source)
         };
-        self.until = None;
-        Some(key)
+        match key {
+            Key::Callers(credentials) if self.refused.as_ref() == Some(&credentials) => {
+                Key::Missing
+            }
+            Key::Missing => Key::Missing,
+            key => {
+                self.until = None;
+                key
+            }
+        }
     }
 
     /// The source does not take these: others are waited for.

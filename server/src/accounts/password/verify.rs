@@ -114,12 +114,6 @@ impl Passwords {
         }
     }
 
-    /// Was this found to be the password of that user before: nothing costly is done.
-    pub fn knows(&self, user: &User, password: &Secret) -> bool {
-        let known = user.password.clone().map(|hash| (user.id.clone(), hash));
-        self.remembers(known.as_ref(), password)
-    }
-
     fn remembers(&self, known: Option<&(Text, PasswordHash)>, password: &Secret) -> bool {
         let Some((id, hash)) = known else {
             return false;

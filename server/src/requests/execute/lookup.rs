@@ -6,6 +6,7 @@ use skytower_api_client::entity::Outcome;
 use skytower_api_client::wire::Problem;
 
 use super::{Course, sentence, wait};
+use crate::requests::keyring::Key;
 use crate::requests::record::Stage;
 use crate::source::{Found, HandoverResult, Source};
 
@@ -75,8 +76,9 @@ impl Course<'_> {
             if !source.is_local() {
                 tokio::time::sleep(self.requests.pace.settle).await;
             }
-            let Some(credentials) = search.now() else {
-                let name = search.caller().name.clone();
+            let key = search.now();
+            if key == Key::Missing {
+                let (name, within) = (search.caller().name.clone(), search.patience());
                 let message = format!(
                     "waits for {name} to sign in again, to look up whether it was handed over"
                 );
@@ -85,7 +87,7 @@ impl Course<'_> {
                     again = search.wait() => if !again {
                         let at = source.name();
                         let message = format!(
-                            "nobody knows whether {at} got it, so it is not sent again: {name} did not sign in again in time, and nobody else is told by {at}; look, and repeat it where it is needed"
+                            "nobody knows whether {at} got it, so it is not sent again: {name} did not sign in again {within}, and nobody else is told by {at}; look, and repeat it where it is needed"
                         );
                         self.settle_all(Outcome::Unknown, Some(message.into())).await;
                         return None;
@@ -93,7 +95,8 @@ impl Course<'_> {
                     () = self.all_seen() => return None,
                 }
                 continue;
-            };
+            }
+            let credentials = key.credentials();
             match source.find(&self.handover(credentials.clone())).await {
                 Ok(Found::NotThere) if looks > 1 => looks -= 1,
                 Ok(found) => return Some(found),
@@ -131,9 +134,9 @@ impl Course<'_> {
         let mut search = self.search(source);
         loop {
             let key = search.now();
-            let missing = key.is_none();
+            let missing = key == Key::Missing;
             // The source's own credentials may be an administrator's, who is told everything.
-            let credentials = key.flatten();
+            let credentials = key.credentials();
             match source
                 .result(&self.handover(credentials.clone()), upstream)
                 .await

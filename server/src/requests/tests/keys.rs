@@ -10,6 +10,8 @@ use crate::requests::keyring::Key as Keys;
 /// A keyring that the test fills.
 struct Ring {
     key: Mutex<Keys>,
+    /// How often it was asked.
+    asked: watch::Sender<u64>,
     changes: watch::Sender<u64>,
 }
 
@@ -17,6 +19,7 @@ impl Ring {
     fn with(key: Keys) -> Arc<Self> {
         Arc::new(Self {
             key: Mutex::new(key),
+            asked: watch::Sender::new(0),
             changes: watch::Sender::new(0),
         })
     }
@@ -30,6 +33,7 @@ impl Ring {
 impl Keyring for Ring {
     fn key(&self, caller: &Caller, source: &Text) -> Keys {
         assert_eq!((caller.name.as_str(), source.as_str()), ("alice", "prod"));
+        self.asked.send_modify(|asked| *asked += 1);
         locked(&self.key).clone()
     }
 
@@ -260,11 +264,16 @@ async fn a_look_with_credentials_that_are_not_taken_waits_for_others() {
     let new = Credentials::Bearer(Secret::new(SECRET));
     let (mut life, ring, row) = killed_at(STEPS[1], home.path(), &kept, PATIENT).await;
     locked(&kept).revoked = vec![hers()];
+    life.says(&row, "waits for alice").await;
+    let mut asked = ring.asked.subscribe();
+    let before = *asked.borrow();
     ring.put(Keys::Callers(hers()));
     life.reached
         .wait_for(|reached| *reached == Some("find"))
         .await
         .unwrap();
+    // Once to look, and once more for others.
+    asked.wait_for(|asked| *asked >= before + 2).await.unwrap();
     ring.put(Keys::Callers(new.clone()));
     assert_eq!(life.ended(&row.request_id).await.status, "SUCCEEDED");
     let finds: Vec<_> = locked(&kept)
@@ -321,7 +330,9 @@ async fn credentials_are_in_no_file_and_no_line_of_the_log() {
         .with_max_level(tracing::Level::TRACE)
         .with_writer(move || writer.clone())
         .finish();
-    let _logged = tracing::subscriber::set_default(subscriber);
+    // For every thread: what one of them finds that nobody listens to is remembered for all.
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    tracing::callsite::rebuild_interest_cache();
     let home = tempfile::tempdir().unwrap();
     let kept = Arc::<Mutex<Kept>>::default();
     let (life, ring, row) = killed_at(STEPS[1], home.path(), &kept, PATIENT).await;
