@@ -3,6 +3,7 @@
 //! Everything that answers with a request (`POST /api/v1/requests`, also as a dry run, and `GET` and
 //! `DELETE` of one) answers with its row, an [`crate::entity::Request`].
 
+mod audit;
 #[cfg(feature = "client")]
 mod client;
 #[cfg(feature = "client")]
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub use audit::{AuditBreak, AuditHead, AuditQuery, AuditVerdict};
 #[cfg(feature = "client")]
 pub use client::{Client, Status};
 #[cfg(feature = "client")]

@@ -5,6 +5,7 @@
 //! ```
 
 mod attention;
+pub mod audit;
 pub mod balancer;
 pub mod config;
 pub mod guest;

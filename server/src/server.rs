@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::attention::Attention;
+use crate::audit::Audit;
 use crate::config::{Config, ConfigError, DEFAULT_LISTEN};
 use crate::guest::Standing;
 use crate::home::{Card, CardSource, Home, HomeError};
@@ -135,7 +136,14 @@ impl Server {
         let hub = Arc::new(Hub::new());
         let sources: Arc<[Arc<dyn Source>]> = sources(&hub)?.into();
         let attention = Attention::new(sources.clone());
-        let requests = Requests::open(store, hub.clone(), sources.clone(), attention.clone());
+        let audit = Audit::open(store.clone(), hub.clone(), None);
+        let requests = Requests::open(
+            store,
+            audit.clone(),
+            hub.clone(),
+            sources.clone(),
+            attention.clone(),
+        );
         let local = watch::Sender::new(Standing::Inside(local_caller(&sources, &config)));
         let (open, connections_over) = mpsc::channel(1);
         let state = AppState {
@@ -149,6 +157,7 @@ impl Server {
             hub,
             sources,
             requests,
+            audit,
             stop,
             open,
         };
@@ -194,6 +203,7 @@ impl Server {
         engine_is_open(&state).await;
         home.publish(&card(&url, &state))?;
         tracing::info!(url, version = VERSION, commit = COMMIT, "serving");
+        tasks.spawn(state.audit.clone().run(stop.clone()));
         tasks.spawn(state.requests.clone().run(stop.clone()));
         tasks.spawn(follow_callers(state.clone(), local));
         if let Some(after) = state.config.idle_exit {

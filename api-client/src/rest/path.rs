@@ -14,6 +14,11 @@ pub const WATCH: &str = "/api/v1/watch";
 /// `POST`: a new request.
 pub const REQUESTS: &str = "/api/v1/requests";
 
+/// `GET`: the audit, for administrators.
+pub const AUDIT: &str = "/api/v1/audit";
+/// `GET`: is the audit whole.
+pub const AUDIT_VERIFY: &str = "/api/v1/audit/verify";
+
 /// `GET`: the rows of a kind.
 pub fn list(kind: Kind) -> String {
     format!("/api/v1/{}", kind.plural())
