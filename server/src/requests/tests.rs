@@ -584,9 +584,9 @@ async fn refusals_are_in_the_audit_and_a_flood_of_them_is_not() {
     assert_eq!(
         told,
         [
-            ("cluster/a", &*more),
-            ("cluster/a", reason),
-            ("cluster/c of bob", "it belongs to bob"),
+            ("cluster/a of alice", &*more),
+            ("cluster/a of alice", reason),
+            ("cluster/c of bob", "it belongs to bob (1)"),
         ]
     );
     assert!(entries.iter().all(|entry| entry.status == "refused"));
