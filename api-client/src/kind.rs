@@ -45,6 +45,7 @@ kinds! {
     Infra "infra" "infra" "A node of the infrastructure underneath, with what is free on it.",
     Request "request" "requests" "An asynchronous request: skytower's own action or SkyPilot's API request.",
     Event "event" "events" "Something that happened to a cluster or a job, kept while somebody looks.",
+    Audit "audit" "audit" "An entry of the server's audit: who did what, from where, and what came of it.",
 }
 
 impl fmt::Display for Kind {

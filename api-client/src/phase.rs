@@ -252,6 +252,15 @@ statuses! {
         "private" Running "Only for its members.",
         "read_only" Stopped "You may look, not act.",
     }
+    Audit {
+        "accepted" Succeeded "Written down, and going to be carried out.",
+        "succeeded" Succeeded "Done.",
+        "partly" Degraded "Done for some of its targets.",
+        "failed" Failed "Ended with an error.",
+        "refused" Failed "Not allowed, or not possible: nothing was done.",
+        "cancelled" Cancelled "Withdrawn before it was carried out.",
+        "unknown" Unknown "Carried out, and what came of it cannot be known.",
+    }
     Infra {
         "idle" Stopped "Free.",
         "mixed" Running "Partly allocated.",

@@ -16,6 +16,8 @@ pub struct View {
     kinds: Option<BTreeSet<Kind>>,
     /// None means every workspace. Rows without a workspace are for everybody.
     workspaces: Option<BTreeSet<Text>>,
+    /// The caller is no administrator: the audit is not for them.
+    ordinary: bool,
 }
 
 impl View {
@@ -32,14 +34,14 @@ impl View {
                 .workspaces
                 .as_ref()
                 .map(|list| list.iter().cloned().collect()),
+            ordinary: caller.role != Role::Admin,
         }
     }
 
-    /// The caller asked for this kind.
+    /// The caller asked for this kind, and it is for them.
     pub fn wants(&self, kind: Kind) -> bool {
-        self.kinds
-            .as_ref()
-            .is_none_or(|kinds| kinds.contains(&kind))
+        let asked = |kinds: &BTreeSet<Kind>| kinds.contains(&kind);
+        self.kinds.as_ref().is_none_or(asked) && !(self.ordinary && kind == Kind::Audit)
     }
 
     /// The caller may see what is in this workspace.

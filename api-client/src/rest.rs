@@ -4,6 +4,7 @@
 //! `DELETE` of one) answers with its row, an [`crate::entity::Request`].
 
 pub mod accounts;
+mod audit;
 #[cfg(feature = "client")]
 mod client;
 #[cfg(feature = "client")]
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub use audit::{AuditBreak, AuditHead, AuditQuery, AuditVerdict};
 #[cfg(feature = "client")]
 pub use client::{Client, Status};
 #[cfg(feature = "client")]

@@ -274,6 +274,7 @@ impl Target {
                 Entity::Worker(worker) => pair(&worker.pool, worker.worker_id),
                 Entity::ClusterJob(job) => pair(&job.cluster, job.job_id),
                 Entity::Request(request) => request.request_id.starts_with(id),
+                Entity::Audit(entry) => entry.seq.to_string() == id,
                 Entity::User(user) => *user.name == *id || *user.user_id == *id,
                 Entity::Infra(_) | Entity::Event(_) => row.key().id() == id || *row.name() == *id,
                 row => *row.name() == *id,
@@ -306,6 +307,7 @@ fn spoken(kind: Kind) -> &'static str {
     match kind {
         Kind::ClusterJob => "cluster job",
         Kind::Infra => "node",
+        Kind::Audit => "audit entry",
         kind => kind.noun(),
     }
 }
@@ -318,7 +320,9 @@ pub fn of(row: &Entity) -> String {
         Entity::Worker(worker) => format!("worker/{}/{}", worker.pool, worker.worker_id),
         Entity::ClusterJob(job) => format!("queue/{}/{}", job.cluster, job.job_id),
         Entity::Request(request) => format!("request/{}", request.request_id),
-        Entity::Infra(_) | Entity::Event(_) => format!("{}/{}", row.kind(), row.key().id()),
+        Entity::Infra(_) | Entity::Event(_) | Entity::Audit(_) => {
+            format!("{}/{}", row.kind(), row.key().id())
+        }
         row => format!("{}/{}", row.kind(), row.name()),
     }
 }

@@ -7,7 +7,7 @@
 pub mod accounts;
 mod admission;
 mod attention;
-mod audit;
+pub mod audit;
 pub mod balancer;
 pub mod cli;
 pub mod config;

@@ -143,10 +143,11 @@ impl Server {
         let sources: Arc<[Arc<dyn Source>]> = sources(&hub)?.into();
         let attention = Attention::new(sources.clone());
         let local = Local::new(&sources, &config);
+        let audit = Audit::open(store.clone(), hub.clone(), None);
         let mut first_password = None;
         let admission = if config.accounts {
             let opening = Opening {
-                audit: Audit::open(store.clone()),
+                audit: audit.clone(),
                 store: store.clone(),
                 hub: hub.clone(),
                 sources: sources.clone(),
@@ -160,6 +161,7 @@ impl Server {
         };
         let requests = Requests::open(
             store,
+            audit.clone(),
             hub.clone(),
             sources.clone(),
             attention.clone(),
@@ -176,6 +178,7 @@ impl Server {
             hub,
             sources,
             requests,
+            audit,
             stop,
             open,
         };
@@ -228,6 +231,7 @@ impl Server {
         engine_is_open(&state).await;
         home.publish(&card(&url, &state))?;
         tracing::info!(url, version = VERSION, commit = COMMIT, "serving");
+        tasks.spawn(state.audit.clone().run(stop.clone()));
         tasks.spawn(state.requests.clone().run(stop.clone()));
         tasks.spawn(local.follow(stop.clone()));
         tasks.spawn(state.admission.clone().run(stop.clone()));

@@ -409,8 +409,60 @@ async fn who_may_only_look_is_told_so() {
     ] {
         desk.run(words).await.failed(4, "your role is viewer");
     }
+    for words in [
+        &["audit"][..],
+        &["audit", "--verify"],
+        &["audit", "-o", "json"],
+    ] {
+        desk.run(words)
+            .await
+            .failed(4, "the audit is for administrators");
+    }
     desk.run(&["jobs"]).await.ended(0);
     untouched(&fake);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_administrator_reads_who_did_what() {
+    let mut desk = Desk::new();
+    let fake = lab().await;
+    fake.with(|world| world.role = json!({"id": "root-id", "name": "root", "role": "admin"}));
+    desk.variables
+        .push(("SKYTOWER_ENDPOINT".to_owned(), fake.url.clone()));
+    desk.run(&["cancel", "job/1", "-y"]).await.ended(0);
+    let table = desk.run(&["audit"]).await;
+    table.ended(0);
+    let lines: Vec<&str> = table.out.lines().collect();
+    assert_eq!(lines.len(), 3, "{table:#?}");
+    assert!(lines[0].starts_with("TIME") && lines[1].contains("succeeded"));
+    for word in ["root", "job.cancel", "job/1", "accepted", "127.0.0.1"] {
+        assert!(lines[2].contains(word), "no {word} in {table:#?}");
+    }
+    let one = desk
+        .run(&[
+            "audit",
+            "-q",
+            "result:accepted",
+            "--since",
+            "1h",
+            "--limit",
+            "1",
+            "-o",
+            "json",
+        ])
+        .await;
+    let rows: serde_json::Value = serde_json::from_str(&one.ended(0).out).unwrap();
+    assert_eq!(rows.as_array().unwrap().len(), 1);
+    assert_eq!(rows[0]["status"], "accepted");
+    let verdict = desk.run(&["audit", "--verify"]).await;
+    verdict.ended(0);
+    assert!(
+        verdict.out.starts_with("The audit is whole: 2 entries"),
+        "{verdict:#?}"
+    );
+    let head = format!("head: 2 {}", rows[0]["hash"].as_str().unwrap());
+    assert!(!verdict.out.contains(&head) && verdict.out.contains("head: 2 "));
+    desk.run(&["audit", "--verify", "-q", "x"]).await.ended(2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -429,6 +481,32 @@ async fn what_was_done_is_told_by_the_exit_code() {
     desk.run(&["cancel", "job/2", "-y"]).await.ended(1);
     let cancelled = fake.calls("/jobs/cancel");
     assert_eq!(cancelled, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_audit_that_is_not_what_was_written_is_a_failure() {
+    let mut desk = Desk::new();
+    let health = json!({"status": "healthy", "service": "skytower", "version": "0.1.0",
+        "commit": "c0ffee", "api_version": 1, "epoch": "e", "revision": 1, "pid": 1,
+        "user": {"ids": ["a"], "name": "alice", "role": "admin"}});
+    let verdict = json!({"entries": 7, "anchor": {"seq": 0, "hash": "00"},
+        "head": {"seq": 6, "hash": "c0ffee"},
+        "broken": {"seq": 7, "why": "entry 7 is not as it was written"}});
+    let router = Router::new()
+        .route("/api/health", get(async move || Json(health)))
+        .route("/api/v1/audit/verify", get(async move || Json(verdict)));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    desk.variables.push(("SKYTOWER_ENDPOINT".to_owned(), url));
+    let said = desk.run(&["audit", "--verify"]).await;
+    said.ended(1);
+    for words in ["entry 7 is not as it was written", "head: 6 c0ffee"] {
+        assert!(said.out.contains(words), "no `{words}` in {said:#?}");
+    }
+    let json = desk.run(&["audit", "--verify", "-o", "json"]).await;
+    let verdict: serde_json::Value = serde_json::from_str(&json.ended(1).out).unwrap();
+    assert_eq!(verdict["broken"]["seq"], 7);
 }
 
 /// A skytower server whose websocket says what no version of it would.

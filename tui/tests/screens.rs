@@ -4,15 +4,17 @@ mod sample;
 
 use ratatui::buffer::Buffer;
 use ratatui::style::{Color, Modifier, Style};
-use sample::{NOW, cells, cursor, empty, feed, live, press, rows, screen, type_in, write_log};
-use skytower::app::{Effect, LogEvent, Model, Mouse, Msg, Scope, update};
+use sample::{
+    NOW, administered, cells, cursor, empty, feed, live, press, rows, screen, type_in, write_log,
+};
+use skytower::app::{Effect, LogEvent, Model, Mouse, Msg, Page, Scope, update};
 use skytower::term::Screen;
-use skytower_api_client::EpochMs;
 use skytower_api_client::feed::{FeedEvent, Link};
 use skytower_api_client::log::note;
 use skytower_api_client::rest::ClientError;
 use skytower_api_client::text::is_hostile;
 use skytower_api_client::wire::Problem;
+use skytower_api_client::{EpochMs, Kind};
 
 const SIZES: [(u16, u16); 2] = [(80, 24), (160, 45)];
 
@@ -50,6 +52,45 @@ fn tables() {
             model
         });
     }
+}
+
+#[test]
+fn the_audit_is_for_administrators() {
+    let all = || {
+        rows()
+            .into_iter()
+            .chain(sample::audit())
+            .collect::<Vec<_>>()
+    };
+    check("audit", |size| {
+        let mut model = administered(size, all());
+        press(&mut model, "9");
+        model
+    });
+    check("audit-detail", |size| {
+        let mut model = administered(size, all());
+        press(&mut model, "9 enter");
+        model
+    });
+    check("audit-empty", |size| {
+        let mut model = administered(size, rows());
+        press(&mut model, "9");
+        model
+    });
+    // For others there is no such screen: not by its key, not behind the last tab, not by its name.
+    let mut model = live(SIZES[1], rows());
+    press(&mut model, "8 9");
+    assert_eq!(model.page, Page::List(Kind::Request));
+    press(&mut model, "tab");
+    assert_eq!(model.page, Page::List(Kind::Cluster));
+    press(&mut model, ":");
+    let offered = screen(&mut model).to_lowercase();
+    assert!(offered.contains("requests") && !offered.contains("audit"));
+    // Whoever was an administrator until now is told.
+    let mut model = administered(SIZES[0], rows());
+    press(&mut model, "9");
+    model.you.role = skytower_api_client::wire::Role::User;
+    assert!(screen(&mut model).contains("The audit is for administrators"));
 }
 
 /// The same organisation, with the local engine beside it.

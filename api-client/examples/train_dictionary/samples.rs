@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use skytower_api_client::entity::{
-    Cluster, ClusterJob, Event, Infra, Job, Outcome, Owner, Pool, Refusal, Replica, Request,
-    Service, Source, TargetResult, User, Worker, Workspace,
+    AuditEntry, Cluster, ClusterJob, Event, Infra, Job, Outcome, Owner, Pool, Refusal, Replica,
+    Request, Service, Source, TargetResult, User, Worker, Workspace,
 };
 use skytower_api_client::phase::{STATUSES, phase_of};
 use skytower_api_client::wire::{Caller, Change, Hello, Problem, Role, ServerMessage};
@@ -289,6 +289,7 @@ impl Organisation {
             Kind::Infra => self.infra_row().into(),
             Kind::Request => self.request().into(),
             Kind::Event => self.event().into(),
+            Kind::Audit => self.audit().into(),
         }
     }
 
@@ -341,6 +342,7 @@ impl Organisation {
             Kind::User => "active",
             Kind::Workspace => "public",
             Kind::Request => "SUCCEEDED",
+            Kind::Audit => "accepted",
             _ => "RUNNING",
         };
         if self.chance.often(45) {
@@ -987,6 +989,26 @@ impl Organisation {
             at,
             text,
             ..Event::default()
+        }
+    }
+
+    /// Administrators alone are told of these: the dictionary does not learn from them, see [`KINDS`].
+    fn audit(&mut self) -> AuditEntry {
+        let seq = self.chance.between(1, 1_000_000);
+        let status = self.status(Kind::Audit);
+        AuditEntry {
+            key: Key::new("skytower", Kind::Audit, seq),
+            source: "skytower".into(),
+            name: "job.cancel".into(),
+            owner: Some(self.owner()),
+            phase: phase_of(Kind::Audit, &status),
+            status,
+            seq,
+            at: self.moment(),
+            action: "job.cancel".into(),
+            target: format!("job/{}", self.chance.below(5000)).into(),
+            request: self.chance.uuid().into(),
+            ..AuditEntry::default()
         }
     }
 

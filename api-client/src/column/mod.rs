@@ -1,6 +1,7 @@
 //! The columns: one table per kind, read by the dashboard's tables, the headless lists, sorting, the
 //! filter language and the documentation.
 
+mod audit;
 mod cells;
 mod fit;
 mod places;
@@ -299,7 +300,10 @@ pub const SOURCE_OF_SEVERAL: &Column = &Column {
 /// Do rows of a kind come from more than one source. What skytower itself says, and what is about sources,
 /// is of everywhere.
 pub fn are_of_several_sources<'a>(kind: Kind, rows: impl IntoIterator<Item = &'a Entity>) -> bool {
-    if matches!(kind, Kind::Source | Kind::Request | Kind::Event) {
+    if matches!(
+        kind,
+        Kind::Source | Kind::Request | Kind::Event | Kind::Audit
+    ) {
         return false;
     }
     let mut rows = rows.into_iter();
@@ -341,6 +345,7 @@ pub fn columns(kind: Kind) -> &'static [Column] {
         Kind::Infra => places::INFRA,
         Kind::Request => work::REQUESTS,
         Kind::Event => work::EVENTS,
+        Kind::Audit => audit::AUDIT,
     }
 }
 
@@ -355,7 +360,7 @@ pub fn column(kind: Kind, name: &str) -> Option<&'static Column> {
 /// attention or is newest comes first.
 pub fn default_sort(kind: Kind) -> (&'static str, bool) {
     match kind {
-        Kind::Job | Kind::ClusterJob => ("id", true),
+        Kind::Job | Kind::ClusterJob | Kind::Audit => ("id", true),
         Kind::Cluster | Kind::Service | Kind::Pool | Kind::Source => ("status", false),
         Kind::Replica | Kind::Worker => ("id", false),
         Kind::User => ("gpus", true),

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use rows::*;
+// The kind is the audit, a row is an entry of it.
+use rows::AuditEntry as Audit;
 
 use crate::key::Key;
 use crate::kind::Kind;
@@ -104,6 +106,8 @@ pub enum Entity {
     Request(Request),
     /// See [`Event`].
     Event(Event),
+    /// See [`AuditEntry`].
+    Audit(AuditEntry),
 }
 
 macro_rules! each {
@@ -122,6 +126,7 @@ macro_rules! each {
             Entity::Infra($row) => $body,
             Entity::Request($row) => $body,
             Entity::Event($row) => $body,
+            Entity::Audit($row) => $body,
         }
     };
 }
@@ -164,7 +169,7 @@ macro_rules! kinds_of {
 
 kinds_of!(
     Source, Cluster, Job, ClusterJob, Service, Replica, Pool, Worker, User, Workspace, Infra,
-    Request, Event
+    Request, Event, Audit
 );
 
 impl Entity {
@@ -230,5 +235,5 @@ macro_rules! accessors {
 accessors!(
     as_source Source, as_cluster Cluster, as_job Job, as_cluster_job ClusterJob, as_service Service,
     as_replica Replica, as_pool Pool, as_worker Worker, as_user User, as_workspace Workspace,
-    as_infra Infra, as_request Request, as_event Event,
+    as_infra Infra, as_request Request, as_event Event, as_audit Audit,
 );

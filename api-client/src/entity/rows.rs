@@ -478,6 +478,36 @@ row! {
     }
 }
 
+row! {
+    /// An entry of the server's audit; for administrators. Its name is the action, its owner who did it,
+    /// its status what came of it, and its reason the details. It never changes.
+    AuditEntry {
+        /// Its number: one more than the entry before.
+        seq: i64,
+        /// When it was written.
+        at: EpochMs,
+        /// The role of whoever it was.
+        #[serde(skip_serializing_if = "str::is_empty")]
+        role: Text,
+        /// How they had proved who they are: `password`, `token 1f2e…`, `local`.
+        #[serde(skip_serializing_if = "str::is_empty")]
+        proof: Text,
+        /// From where.
+        #[serde(skip_serializing_if = "str::is_empty")]
+        address: Text,
+        /// What was done: an action's id, or another word of the same form.
+        action: Text,
+        /// To what.
+        #[serde(skip_serializing_if = "str::is_empty")]
+        target: Text,
+        /// The id of the request, where it was one.
+        #[serde(skip_serializing_if = "str::is_empty")]
+        request: Text,
+        /// The hash of this entry and, by the one before, of all before it; hexadecimal.
+        hash: Text,
+    }
+}
+
 #[allow(
     clippy::trivially_copy_pass_by_ref,
     reason = "serde passes a reference"

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    ClientError, Detail, Health, IDEMPOTENCY_KEY, ListQuery, LogQuery, NewRequest, Page, path,
+    AuditQuery, AuditVerdict, ClientError, Detail, Health, IDEMPOTENCY_KEY, ListQuery, LogQuery,
+    NewRequest, Page, path,
 };
 use crate::endpoint::{Credentials, Endpoint};
 use crate::entity::{Request, Source};
@@ -22,6 +23,8 @@ use crate::wire::Problem;
 
 /// How long a call may take that waits for nothing.
 const CALL: Duration = Duration::from_secs(30);
+/// How long it may take to read the whole audit.
+const VERIFY: Duration = Duration::from_mins(10);
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
 /// An error page longer than this is not read to its end.
@@ -91,6 +94,21 @@ impl Client {
         let response = self.send(request.query(query).timeout(CALL)).await?;
         let body = self.body(response).await?;
         Page::decode(kind, &body).map_err(|error| self.garbled(&error))
+    }
+
+    /// Entries of the audit, newest first; for administrators. See [`AuditQuery`].
+    pub async fn audit(&self, query: &AuditQuery) -> Result<Page, ClientError> {
+        let request = self.request_to(Method::GET, path::AUDIT);
+        let response = self.send(request.query(query).timeout(CALL)).await?;
+        let body = self.body(response).await?;
+        Page::decode(Kind::Audit, &body).map_err(|error| self.garbled(&error))
+    }
+
+    /// Is the audit whole. It is read from end to end: that may take a while.
+    pub async fn verify_audit(&self) -> Result<AuditVerdict, ClientError> {
+        let request = self.request_to(Method::GET, path::AUDIT_VERIFY);
+        let response = self.send(request.timeout(VERIFY)).await?;
+        self.json(response).await
     }
 
     /// One row, whole.

@@ -42,6 +42,10 @@ pub fn rotate(id: &str) -> String {
 pub fn workspace(name: &str) -> String {
     format!("{WORKSPACES}/{}", segment(name))
 }
+/// `GET`: the audit, for administrators.
+pub const AUDIT: &str = "/api/v1/audit";
+/// `GET`: is the audit whole.
+pub const AUDIT_VERIFY: &str = "/api/v1/audit/verify";
 
 /// `GET`: the rows of a kind.
 pub fn list(kind: Kind) -> String {

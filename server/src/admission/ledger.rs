@@ -12,7 +12,7 @@ use skytower_api_client::{EpochMs, Text};
 use tokio::sync::{Mutex, watch};
 
 use crate::accounts::{Accounts, Edit, rows};
-use crate::audit::{self, Entry};
+use crate::audit::{self, Entry, Outcome};
 use crate::guest::Asker;
 use crate::store::{Store, StoreError};
 
@@ -101,12 +101,13 @@ impl Ledger {
             edits: Vec::new(),
         };
         let answer = operation(&mut draft);
-        let mut entry = Entry::of(asker, deed.action, deed.target);
-        entry.outcome = if answer.is_ok() { "done" } else { "refused" }.into();
-        entry.detail = match &answer {
-            Ok(_) => deed.detail,
-            Err(problem) => problem.to_string().into(),
+        let (outcome, detail) = match &answer {
+            Ok(_) => (Outcome::Succeeded, deed.detail.to_string()),
+            Err(problem) => (Outcome::Refused, problem.to_string()),
         };
+        let entry = Entry::by(asker, deed.action, outcome)
+            .target(&deed.target)
+            .detail(&detail);
         let edits = if answer.is_ok() {
             draft.edits
         } else {
@@ -124,7 +125,7 @@ impl Ledger {
             // What is refused changes nothing, written down or not.
             (Err(_), _) => return answer,
             (Ok(_), Err(error)) => return Err(unavailable(&error)),
-            (Ok(_), Ok(())) => {}
+            (Ok(_), Ok(_)) => {}
         }
         self.apply(&edits);
         self.changed.send_modify(|changes| *changes += 1);

@@ -78,7 +78,7 @@ pub(crate) struct Admission {
 /// What the door of a team stands on.
 pub(crate) struct Opening {
     pub(crate) store: Store,
-    pub(crate) audit: Audit,
+    pub(crate) audit: Arc<Audit>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) sources: Arc<[Arc<dyn Source>]>,
     pub(crate) terms: Terms,

@@ -19,7 +19,7 @@ use crate::accounts::{
     Accounts, NewUser, PasswordHash, Passwords, SecretHash, Throttle, User, generate_password,
     throttle,
 };
-use crate::audit::{Audit, Entry};
+use crate::audit::{Audit, Entry, Outcome};
 use crate::guest::{Asker, Guest, Standing};
 use crate::hub::Hub;
 
@@ -42,7 +42,7 @@ pub(crate) struct Team {
     surroundings: RwLock<Surroundings>,
     terms: Terms,
     hub: Arc<Hub>,
-    audit: Audit,
+    audit: Arc<Audit>,
 }
 
 /// What a credential is to an account.
@@ -401,9 +401,8 @@ impl Team {
     /// A new credential came in: once in the audit, not once for each request.
     fn note_entry(&self, guest: &Guest) {
         if let Ok(asker) = guest.asker() {
-            let mut entry = Entry::of(&asker, "sign_in", Text::default());
-            entry.outcome = "accepted".into();
-            self.audit.note(entry);
+            self.audit
+                .note(Entry::by(&asker, "sign_in", Outcome::Accepted));
         }
     }
 
@@ -414,18 +413,9 @@ impl Team {
     }
 
     fn refusal(who: &str, why: &str, brought: &Brought<'_>) -> Entry {
-        let nobody = Asker {
-            caller: Caller {
-                name: Text::new(who),
-                ..Caller::default()
-            },
-            proof: "none".into(),
-            address: brought.address,
-        };
-        let mut entry = Entry::of(&nobody, "sign_in", Text::default());
-        entry.outcome = "refused".into();
-        entry.detail = Text::from(format!("not let in: {why}"));
-        entry
+        Entry::stranger(brought.address, "sign_in", Outcome::Refused)
+            .actor("", who)
+            .detail(&format!("not let in: {why}"))
     }
 
     /// What a credential is worth now.

@@ -17,9 +17,9 @@ use super::problem::{Failure, Parameters};
 use crate::guest::Guest;
 
 /// Rows of a page when nothing was said.
-const LIMIT: usize = 1000;
+pub(crate) const LIMIT: usize = 1000;
 /// The most rows of a page.
-const LIMIT_MAX: usize = 10_000;
+pub(crate) const LIMIT_MAX: usize = 10_000;
 
 pub(crate) fn kind_of(plural: &str) -> Result<Kind, Failure> {
     let known = Kind::ALL
@@ -54,12 +54,13 @@ pub(crate) async fn requests(
     page(&state, guest.caller()?, Kind::Request, &wanted).map(Json)
 }
 
-fn page(state: &AppState, caller: Caller, kind: Kind, wanted: &ListQuery) -> Result<Page, Failure> {
-    let query = Query::parse(wanted.q.as_deref().unwrap_or_default(), kind).map_err(|error| {
-        let mut problem = Problem::new("bad_query", 400, error.message);
-        problem.hint = error.hint.map(Text::from);
-        problem
-    })?;
+pub(crate) fn page(
+    state: &AppState,
+    caller: Caller,
+    kind: Kind,
+    wanted: &ListQuery,
+) -> Result<Page, Failure> {
+    let query = query(wanted.q.as_deref(), kind)?;
     let (name, descends) = match wanted.sort.as_deref() {
         Some(name) => name
             .strip_prefix('-')
@@ -85,7 +86,9 @@ fn page(state: &AppState, caller: Caller, kind: Kind, wanted: &ListQuery) -> Res
 
     let view = View::of(&caller, &[kind]);
     let (mut rows, revision): (Vec<Arc<Entity>>, u64) = state.hub.read(|table| {
-        let seen = table.rows(kind).filter(|row| view.sees(row.workspace()));
+        let seen = table
+            .rows(kind)
+            .filter(|row| view.wants(kind) && view.sees(row.workspace()));
         (seen.cloned().collect(), table.revision())
     });
     let context = Context {
@@ -112,6 +115,15 @@ fn page(state: &AppState, caller: Caller, kind: Kind, wanted: &ListQuery) -> Res
         rows: rows.drain(start..end).collect(),
         revision,
         next,
+    })
+}
+
+/// The query of a list.
+pub(crate) fn query(written: Option<&str>, kind: Kind) -> Result<Query, Problem> {
+    Query::parse(written.unwrap_or_default(), kind).map_err(|error| {
+        let mut problem = Problem::new("bad_query", 400, error.message);
+        problem.hint = error.hint.map(Text::from);
+        problem
     })
 }
 
@@ -159,7 +171,7 @@ pub(crate) fn find_row(
     Key::parse(key)
         .filter(|key| key.kind() == Some(kind))
         .and_then(|key| state.hub.get(&key))
-        .filter(|row| view.sees(row.workspace()))
+        .filter(|row| view.wants(kind) && view.sees(row.workspace()))
         .ok_or_else(|| {
             Problem::new(
                 "not_found",

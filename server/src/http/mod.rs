@@ -4,6 +4,7 @@
 //! problem documents.
 
 mod accounts;
+mod audit;
 mod guard;
 mod lists;
 pub mod logs;
@@ -50,6 +51,8 @@ pub struct AppState {
     pub sources: Arc<[Arc<dyn Source>]>,
     /// Everything that changes something.
     pub requests: Arc<crate::requests::Requests>,
+    /// Who did what.
+    pub audit: Arc<crate::audit::Audit>,
     /// The logs that are being read.
     pub logs: Arc<crate::logs::Logs>,
     /// What the server was told when it started.
@@ -84,6 +87,8 @@ pub(crate) fn router(state: AppState) -> Router {
             get(requests::show).delete(requests::cancel),
         )
         .merge(accounts::routes())
+        .route(path::AUDIT, get(audit::list))
+        .route(path::AUDIT_VERIFY, get(audit::verify))
         .route("/api/v1/{kind}", get(lists::list))
         .route("/api/v1/{kind}/{key}", get(lists::detail))
         .route("/api/v1/{kind}/{key}/logs", get(logs::read))

@@ -53,7 +53,8 @@ pub(crate) async fn status(
         state.hub.read(|table| {
             let mut counts = BTreeMap::<Text, BTreeMap<Kind, u64>>::new();
             for row in Kind::ALL.iter().flat_map(|kind| table.rows(*kind)) {
-                if row.phase() != Phase::Gone && view.sees(row.workspace()) {
+                let seen = view.wants(row.kind()) && view.sees(row.workspace());
+                if row.phase() != Phase::Gone && seen {
                     let of_source = counts.entry(row.source().clone()).or_default();
                     *of_source.entry(row.kind()).or_default() += 1;
                 }

@@ -20,6 +20,7 @@ use skytower_api_client::wire::{Change, Problem};
 use skytower_api_client::{Entity, EpochMs, Key, Kind, Text};
 use uuid::Uuid;
 
+use super::audited;
 use super::journal::Progress;
 use super::keyring::{self, Search};
 use super::record::{ORIGIN, Record, Stage};
@@ -108,6 +109,7 @@ pub(super) async fn settle(
             ended,
             status: record.status(),
             ended_at: record.ended_at,
+            end: record.ended_at.map(|_| audited::ended(&record)),
         }
     };
     // A task of its own: whoever waits here may be dropped half way, and what is known must not be.
@@ -591,7 +593,7 @@ impl Course<'_> {
     async fn withdraw_own(&self) {
         for (i, key) in self.open() {
             let withdrawn = match Uuid::parse_str(key.id()) {
-                Ok(id) => self.requests.withdraw_planned(id).await,
+                Ok(id) => self.requests.withdraw_planned(id, None).await,
                 Err(_) => Ok((0, 0)),
             };
             let (outcome, message) = match withdrawn {

@@ -9,6 +9,7 @@
 //! is that the change was seen in the state, not that the source said so.
 
 pub mod accept;
+mod audited;
 mod execute;
 pub mod journal;
 pub mod keyring;
@@ -31,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::attention::Attention;
+use crate::audit::{Audit, Entry};
 use crate::guest::Asker;
 use crate::hub::Hub;
 use crate::source::Source;
@@ -93,6 +95,7 @@ pub enum Answer {
 /// All requests of this server. Share it in an [`Arc`].
 pub struct Requests {
     journal: Journal,
+    audit: Arc<Audit>,
     hub: Arc<Hub>,
     sources: Arc<[Arc<dyn Source>]>,
     attention: Arc<Attention>,
@@ -122,6 +125,7 @@ impl Requests {
     /// Requests in the server's database. Nothing is carried out before [`Requests::run`].
     pub(crate) fn open(
         store: Store,
+        audit: Arc<Audit>,
         hub: Arc<Hub>,
         sources: Arc<[Arc<dyn Source>]>,
         attention: Arc<Attention>,
@@ -129,12 +133,13 @@ impl Requests {
     ) -> Arc<Self> {
         let journal = Journal::new(store);
         let pace = Pace::default();
-        Self::new(journal, hub, sources, attention, keyring, pace)
+        Self::new(journal, audit, hub, sources, attention, keyring, pace)
     }
 
     /// Requests over a journal, at a pace.
     pub(crate) fn new(
         journal: Journal,
+        audit: Arc<Audit>,
         hub: Arc<Hub>,
         sources: Arc<[Arc<dyn Source>]>,
         attention: Arc<Attention>,
@@ -143,6 +148,7 @@ impl Requests {
     ) -> Arc<Self> {
         Arc::new(Self {
             journal,
+            audit,
             hub,
             sources,
             attention,
@@ -232,8 +238,28 @@ impl Requests {
         });
     }
 
-    /// Accepts a request, or says why not. When this returns [`Answer::Accepted`] it is on disk.
+    /// Accepts a request, or says why not. When this returns [`Answer::Accepted`] it is on disk, and in the
+    /// audit. A refusal is noted there too.
     pub async fn accept(
+        self: &Arc<Self>,
+        asker: &Asker,
+        new: &NewRequest,
+        idempotency_key: Option<String>,
+    ) -> Result<Answer, Problem> {
+        let answer = self.accept_as(asker, new, idempotency_key).await;
+        if let Err(why) = &answer
+            && why.status < 500
+            && !new.dry_run
+        {
+            let entry = self
+                .hub
+                .read(|table| audited::refused(asker, table, new, why));
+            self.audit.note(entry);
+        }
+        answer
+    }
+
+    async fn accept_as(
         self: &Arc<Self>,
         asker: &Asker,
         new: &NewRequest,
@@ -286,10 +312,14 @@ impl Requests {
         if new.dry_run {
             return Ok(Answer::DryRun(record.row()));
         }
+        let mut audit = vec![audited::accepted(asker, &record)];
+        // None of it may be done: it is over before it begins.
+        audit.extend(record.ended_at.map(|_| audited::ended(&record)));
         let acceptance = Acceptance {
             record: record.clone(),
             idempotency_key,
             fingerprint,
+            audit,
         };
         match self
             .journal
@@ -472,10 +502,12 @@ impl Requests {
         let record = self.visible(caller, id).await?;
         if !is_own(caller, &record) && caller.role != Role::Admin {
             let detail = format!("request `{id}` was made by {}", record.caller.name);
-            return Err(Problem::new("forbidden", 403, detail)
-                .hint("only they and administrators can withdraw it"));
+            let problem = Problem::new("forbidden", 403, detail)
+                .hint("only they and administrators can withdraw it");
+            self.audit.note(audited::not_withdrawn(asker, id, &problem));
+            return Err(problem);
         }
-        self.withdraw_planned(id)
+        self.withdraw_planned(id, Some(audited::withdrawn(asker, id)))
             .await
             .map_err(|error| unavailable(&error))?;
         Ok(self.record(id).await?.unwrap_or(record).row())
@@ -483,11 +515,15 @@ impl Requests {
 
     /// Withdraws the planned handovers of a request; returns how many targets that were, and how
     /// many had been handed over and are not over yet.
-    async fn withdraw_planned(&self, id: Uuid) -> Result<(usize, usize), StoreError> {
+    async fn withdraw_planned(
+        &self,
+        id: Uuid,
+        audit: Option<Entry>,
+    ) -> Result<(usize, usize), StoreError> {
         let Some(record) = locked(&self.live).get(&id).cloned() else {
             return Ok((0, 0));
         };
-        let numbers = self.journal.withdraw(id).await?;
+        let numbers = self.journal.withdraw(id, audit).await?;
         let mut withdrawn = 0;
         for number in numbers {
             let targets = locked(&record).handovers[number].targets.clone();

@@ -197,6 +197,8 @@ fn alice() -> Caller {
 
 /// One life of a server.
 struct Life {
+    store: Store,
+    audit: Arc<Audit>,
     hub: Arc<Hub>,
     requests: Arc<Requests>,
     reached: watch::Receiver<Option<&'static str>>,
@@ -238,12 +240,25 @@ impl Life {
             at_once: 1,
         };
         let sources: Arc<[Arc<dyn Source>]> = Arc::new([Arc::new(fake) as Arc<dyn Source>]);
-        let journal = Journal::new(Store::open(&home.join(crate::store::FILE)).unwrap());
+        let store = Store::open(&home.join(crate::store::FILE)).unwrap();
+        let journal = Journal::new(store.clone());
+        let audit = Audit::open(store.clone(), hub.clone(), None);
         let attention = Attention::new(sources.clone());
-        let requests = Requests::new(journal, hub.clone(), sources, attention, keyring, pace);
+        let requests = Requests::new(
+            journal,
+            audit.clone(),
+            hub.clone(),
+            sources,
+            attention,
+            keyring,
+            pace,
+        );
         let stop = CancellationToken::new();
+        tokio::spawn(audit.clone().run(stop.clone()));
         tokio::spawn(requests.clone().run(stop.clone()));
         Self {
+            store,
+            audit,
             hub,
             requests,
             reached: reached.subscribe(),
@@ -260,6 +275,23 @@ impl Life {
             .unwrap();
         assert!(row.ended_at.is_some(), "{row:?}");
         row
+    }
+}
+
+/// `action target outcome` of every entry that is there, oldest first.
+async fn audited(life: &Life) -> Vec<String> {
+    let entries = life.audit.since(0, 1000).await.unwrap();
+    let word = |entry: &skytower_api_client::entity::AuditEntry| {
+        format!("{} {} {}", entry.action, entry.target, entry.status)
+    };
+    entries.iter().map(word).collect()
+}
+
+/// Waits until so many entries are there, and shown.
+async fn shown(life: &Life, entries: usize) {
+    let mut changes = life.hub.changes();
+    while life.hub.read(|table| table.len(Kind::Audit)) < entries {
+        changes.changed().await.unwrap();
     }
 }
 
@@ -498,4 +530,212 @@ async fn what_was_not_handed_over_can_be_withdrawn() {
         1
     );
     assert_eq!(locked(&kept).mutations.len(), 1);
+}
+
+#[tokio::test]
+async fn the_audit_says_who_asked_for_what_and_what_came_of_it() {
+    let home = tempfile::tempdir().unwrap();
+    let kept = Arc::<Mutex<Kept>>::default();
+    let life = Life::begin(home.path(), &kept, true);
+    let confirmed = NewRequest {
+        others_confirmed: true,
+        ..down(&["a", "c"])
+    };
+    let asker = Asker {
+        proof: "token 1f2e".into(),
+        address: Some("10.1.2.3".parse().unwrap()),
+        ..Asker::local(alice())
+    };
+    let answer = life.requests.accept(&asker, &confirmed, Some("k".into()));
+    let Answer::Accepted(row) = answer.await.unwrap() else {
+        panic!()
+    };
+    life.ended(&row.request_id).await;
+    // The same again is the same request: nothing new was accepted.
+    let again = life.requests.accept(&asker, &confirmed, Some("k".into()));
+    assert!(again.await.is_ok());
+    assert_eq!(
+        audited(&life).await,
+        [
+            "cluster.down cluster/a, cluster/c of bob accepted",
+            "cluster.down cluster/a, cluster/c of bob succeeded",
+        ]
+    );
+    let entries = life.audit.since(0, 2).await.unwrap();
+    let first = &entries[0];
+    assert_eq!(first.owner.as_ref().unwrap().name.as_str(), "alice");
+    assert_eq!(first.proof.as_str(), "token 1f2e");
+    assert_eq!(first.address.as_str(), "10.1.2.3");
+    assert_eq!(first.role.as_str(), "user");
+    assert!(entries.iter().all(|entry| entry.request == row.request_id));
+    shown(&life, 2).await;
+
+    // What is refused as a whole is accepted by nobody.
+    let controller = accepted(&life, &down(&["sky-jobs-controller"])).await;
+    assert_eq!(controller.status, "FAILED");
+    assert_eq!(
+        audited(&life).await[2..],
+        [
+            "cluster.down cluster/sky-jobs-controller accepted",
+            "cluster.down cluster/sky-jobs-controller failed",
+        ]
+    );
+    assert_eq!(life.audit.verify().await.unwrap().broken, None);
+}
+
+#[tokio::test]
+async fn refusals_are_in_the_audit_and_a_flood_of_them_is_not() {
+    let home = tempfile::tempdir().unwrap();
+    let kept = Arc::<Mutex<Kept>>::default();
+    let life = Life::begin(home.path(), &kept, true);
+    let viewer = Asker::local(Caller {
+        ids: vec!["vera".into()],
+        role: Role::Viewer,
+        ..alice()
+    });
+    let refused = async |asker: &Asker, new: NewRequest| {
+        life.requests.accept(asker, &new, None).await.unwrap_err()
+    };
+    for _ in 0..50 {
+        refused(&viewer, down(&["a"])).await;
+    }
+    let guarded = refused(&Asker::local(alice()), down(&["c"])).await;
+    assert_eq!(guarded.code.as_str(), "others_unconfirmed");
+    // Nothing was to be done by this one.
+    let dry = NewRequest {
+        dry_run: true,
+        ..down(&["nothing"])
+    };
+    refused(&Asker::local(alice()), dry).await;
+    let stop = life.stop.clone();
+    shown(&life, 1).await;
+    stop.cancel();
+    let mut commits = life.store.commits();
+    while audited(&life).await.len() < 3 {
+        commits.changed().await.unwrap();
+    }
+    let entries = life.audit.since(0, 10).await.unwrap();
+    let mut told: Vec<(&str, &str)> = entries
+        .iter()
+        .map(|entry| {
+            (
+                entry.target.as_str(),
+                entry.why.as_deref().unwrap_or_default(),
+            )
+        })
+        .collect();
+    told.sort_unstable();
+    let reason = "your role is viewer: you may look, not act";
+    let more = format!("49 times more within a minute; the last: {reason}");
+    assert_eq!(
+        told,
+        [
+            ("cluster/a of alice", &*more),
+            ("cluster/a of alice", reason),
+            ("cluster/c of bob", "it belongs to bob (1)"),
+        ]
+    );
+    assert!(entries.iter().all(|entry| entry.status == "refused"));
+}
+
+#[tokio::test]
+async fn without_the_audit_nothing_is_done_and_reading_goes_on() {
+    let home = tempfile::tempdir().unwrap();
+    let kept = Arc::<Mutex<Kept>>::default();
+    let life = Life::begin(home.path(), &kept, true);
+    let before = accepted(&life, &down(&["a"])).await;
+    life.ended(&before.request_id).await;
+    let execute = async |sql: &'static str| {
+        let run = life
+            .store
+            .run(move |connection| Ok(connection.execute_batch(sql)?));
+        run.await.unwrap();
+    };
+    let failures = [
+        // Somebody, or the disk, lets nothing more be written to it.
+        (
+            "CREATE TRIGGER stuck BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'read-only'); END",
+            "DROP TRIGGER stuck",
+        ),
+        (
+            "ALTER TABLE audit RENAME TO lost",
+            "ALTER TABLE lost RENAME TO audit",
+        ),
+    ];
+    for (breaks, mends) in failures {
+        execute(breaks).await;
+        let asker = Asker::local(alice());
+        let refused = life.requests.accept(&asker, &down(&["b"]), None).await;
+        let problem = refused.unwrap_err();
+        assert_eq!(
+            (problem.status, problem.code.as_str()),
+            (503, "journal_unavailable")
+        );
+        let requests = life.store.read(|connection| {
+            let count = "SELECT count(*) FROM requests";
+            Ok(connection.query_row(count, [], |row| row.get::<_, i64>(0))?)
+        });
+        assert_eq!(requests.await.unwrap(), 1, "{breaks}");
+        let known = Uuid::parse_str(&before.request_id).unwrap();
+        let read = life.requests.get(&alice(), known, Duration::ZERO).await;
+        assert_eq!(read.unwrap().status, "SUCCEEDED");
+        execute(mends).await;
+    }
+    assert_eq!(locked(&kept).mutations.len(), 1);
+    let after = accepted(&life, &down(&["b"])).await;
+    assert_eq!(life.ended(&after.request_id).await.status, "SUCCEEDED");
+    assert_eq!(life.audit.verify().await.unwrap().broken, None);
+}
+
+#[tokio::test]
+async fn on_a_full_disk_what_was_accepted_is_there_with_its_entry_and_nothing_else() {
+    let home = tempfile::tempdir().unwrap();
+    let kept = Arc::<Mutex<Kept>>::default();
+    locked(&kept).hold = Some(STEPS[0]);
+    let life = Life::begin(home.path(), &kept, true);
+    let quota = async |pages: i64| {
+        let run = life.store.run(move |connection| {
+            let now: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+            let quota = format!("PRAGMA max_page_count = {}", now + pages);
+            Ok(connection.query_row(&quota, [], |_| Ok(()))?)
+        });
+        run.await.unwrap();
+    };
+    quota(8).await;
+    let mut all = JoinSet::new();
+    for n in 0..100 {
+        let requests = life.requests.clone();
+        all.spawn(async move {
+            let (asker, key) = (Asker::local(alice()), Some(format!("{n}")));
+            requests.accept(&asker, &down(&["a", "b"]), key).await
+        });
+    }
+    let mut promised = Vec::new();
+    for answer in all.join_all().await {
+        match answer {
+            Ok(Answer::Accepted(row)) => promised.push(row.request_id.to_string()),
+            Ok(Answer::DryRun(row)) => panic!("{row:?}"),
+            Err(problem) => assert_eq!(problem.status, 503, "{problem}"),
+        }
+    }
+    assert!(!promised.is_empty() && promised.len() < 100);
+    promised.sort();
+    let column = async |select: &'static str| {
+        let read = life.store.read(move |connection| {
+            let mut select = connection.prepare(select)?;
+            let rows = select.query_map([], |row| row.get::<_, String>(0))?;
+            Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
+        });
+        read.await.unwrap()
+    };
+    assert_eq!(
+        column("SELECT id FROM requests ORDER BY id").await,
+        promised
+    );
+    let accepted_entries = "SELECT request FROM audit WHERE outcome = 'accepted' ORDER BY request";
+    assert_eq!(column(accepted_entries).await, promised);
+    quota(10_000).await;
+    accepted(&life, &down(&["a"])).await;
+    assert_eq!(column("PRAGMA integrity_check").await, ["ok"]);
+    assert_eq!(life.audit.verify().await.unwrap().broken, None);
 }

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use error::StoreError;
 use read::Readers;
@@ -32,6 +32,7 @@ pub const FILE: &str = "skytower.db";
 pub struct Store {
     work: mpsc::Sender<Work>,
     readers: Arc<Readers>,
+    commits: watch::Receiver<u64>,
 }
 
 impl Store {
@@ -39,13 +40,15 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let connection = file::open(path)?;
         let (work, queue) = mpsc::channel(write::BATCH);
+        let (committed, commits) = watch::channel(0);
         std::thread::Builder::new()
             .name("database".to_owned())
-            .spawn(move || write::write(&connection, queue))
+            .spawn(move || write::write(&connection, queue, &committed))
             .map_err(|error| StoreError::file(path, error))?;
         Ok(Self {
             work,
             readers: Arc::new(Readers::new(path)),
+            commits,
         })
     }
 
@@ -80,6 +83,11 @@ impl Store {
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.readers.read(work).await
+    }
+
+    /// Tells that something was committed: whoever reads then sees it.
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.commits.clone()
     }
 }
 

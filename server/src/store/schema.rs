@@ -3,11 +3,15 @@
 use rusqlite::Connection;
 
 use super::StoreError;
-use crate::{accounts, requests};
+use crate::{accounts, audit, requests};
 
 /// One step per version: the database of version `n` has taken the first `n` steps. Each stands next
 /// to what it is for. Never edit a step that was released; add one at the end.
-const STEPS: &[&str] = &[requests::journal::SCHEMA, accounts::rows::SCHEMA];
+const STEPS: &[&str] = &[
+    requests::journal::SCHEMA,
+    audit::SCHEMA,
+    accounts::rows::SCHEMA,
+];
 
 /// Prepares a connection and brings its tables up to date.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {

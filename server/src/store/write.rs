@@ -1,7 +1,7 @@
 //! The writing thread.
 
 use rusqlite::Connection;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::StoreError;
 
@@ -45,7 +45,11 @@ fn lost() -> StoreError {
 }
 
 /// Writes until nobody is left who could want something written.
-pub(super) fn write(connection: &Connection, mut queue: mpsc::Receiver<Work>) {
+pub(super) fn write(
+    connection: &Connection,
+    mut queue: mpsc::Receiver<Work>,
+    commits: &watch::Sender<u64>,
+) {
     while let Some(first) = queue.blocking_recv() {
         if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
             let refused = first(Err(error.into()));
@@ -76,6 +80,9 @@ pub(super) fn write(connection: &Connection, mut queue: mpsc::Receiver<Work>) {
             if let Err(error) = connection.execute_batch("ROLLBACK") {
                 tracing::error!(%error, "a transaction could not be taken back");
             }
+        }
+        if committed.is_ok() {
+            commits.send_modify(|commits| *commits += 1);
         }
         for answer in answers {
             answer(committed.clone());

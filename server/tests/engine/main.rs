@@ -13,4 +13,5 @@ mod fail_points;
 mod jobs;
 mod nasty;
 mod serving;
+mod storm;
 mod tower;

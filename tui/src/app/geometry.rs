@@ -155,11 +155,12 @@ pub(crate) struct Heading {
 /// The screens in the second row. The text gets shorter where there is no room, never cut.
 pub(crate) fn headings(model: &Model) -> Vec<Heading> {
     let count = |kind: &Kind| model.counts.get(kind).copied().unwrap_or_default();
-    let counts: Vec<usize> = super::SCREENS.iter().map(count).collect();
+    let screens = model.screens();
+    let counts: Vec<usize> = screens.iter().map(count).collect();
     for level in 0..4 {
         let mut x = 1;
         let mut out = Vec::new();
-        for (i, kind) in super::SCREENS.iter().enumerate() {
+        for (i, kind) in screens.iter().enumerate() {
             let (title, short) = (super::screen_title(*kind), super::short_title(*kind));
             let number = i + 1;
             let rows = match counts[i] {

@@ -44,7 +44,8 @@ pub(crate) use update::{sort_title, sources};
 
 use skytower_api_client::Kind;
 
-/// The kinds that have a screen, in the order of their tabs.
+/// The kinds that have a screen, in the order of their tabs. See [`Model::screens`] for those that are
+/// offered.
 pub const SCREENS: &[Kind] = &[
     Kind::Cluster,
     Kind::Job,
@@ -54,6 +55,7 @@ pub const SCREENS: &[Kind] = &[
     Kind::User,
     Kind::Workspace,
     Kind::Request,
+    Kind::Audit,
 ];
 
 /// The title of a kind's screen.
@@ -72,6 +74,7 @@ pub const fn screen_title(kind: Kind) -> &'static str {
         Kind::Infra => "Infra",
         Kind::Request => "Requests",
         Kind::Event => "Events",
+        Kind::Audit => "Audit",
     }
 }
 
@@ -87,7 +90,10 @@ pub(crate) const fn short_title(kind: Kind) -> &'static str {
 
 /// The number of rows says something: things that come and go, not the places they are in.
 pub(crate) const fn is_counted(kind: Kind) -> bool {
-    !matches!(kind, Kind::Infra | Kind::User | Kind::Workspace)
+    !matches!(
+        kind,
+        Kind::Infra | Kind::User | Kind::Workspace | Kind::Audit
+    )
 }
 
 /// The kinds whose actions make sense here.

@@ -7,7 +7,7 @@ use skytower_api_client::column::Context;
 use skytower_api_client::entity::Entity;
 use skytower_api_client::feed::Link;
 use skytower_api_client::rest::Detail;
-use skytower_api_client::wire::Caller;
+use skytower_api_client::wire::{Caller, Role};
 use skytower_api_client::{EpochMs, Key, Kind, Table, Text};
 
 use super::batch::Batch;
@@ -217,6 +217,17 @@ impl Model {
             caller: self.you.clone(),
             utc: self.options.utc,
             ..Context::default()
+        }
+    }
+
+    /// The kinds that have a screen for whoever looks, in the order of their tabs: the audit is for
+    /// administrators.
+    pub fn screens(&self) -> &'static [Kind] {
+        const OTHERS: &[Kind] = super::SCREENS.split_at(super::SCREENS.len() - 1).0;
+        if self.you.role == Role::Admin {
+            super::SCREENS
+        } else {
+            OTHERS
         }
     }
 

@@ -1,5 +1,6 @@
 //! The command line: one tree, read by the parser, completion, the manual and the documentation.
 
+mod audit;
 mod start;
 
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use skytower_api_client::Kind;
 
+pub use audit::Audit;
 pub use start::{
     Demo, Exec, Jobs, JobsLaunch, Launch, OfJobs, OfServices, ServeUp, ServeUpdate, Services, Start,
 };
@@ -137,6 +139,8 @@ pub enum Command {
     Infra(List),
     /// The requests: skytower's actions and `SkyPilot`'s API requests.
     Requests(List),
+    /// Who did what, from where, and what came of it; for administrators.
+    Audit(Audit),
     /// What is watched, and how fresh it is.
     Sources(List),
     /// The jobs in the queue of one cluster.

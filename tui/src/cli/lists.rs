@@ -65,6 +65,7 @@ pub(super) fn print(
 fn narrowed(kind: Kind, narrow: &Narrow) -> String {
     let plural = match kind {
         Kind::Infra => "nodes",
+        Kind::Audit => "entries of the audit",
         Kind::ClusterJob => "jobs in its queue",
         kind => kind.plural(),
     };

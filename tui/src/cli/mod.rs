@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod args;
+mod audit;
 pub mod console;
 pub mod demo;
 mod failure;
@@ -44,6 +45,7 @@ pub async fn run(command: Command, global: &Global, session: Session) -> Result<
         Command::Relaunch(args) => verbs::change(&client, "relaunch", args, options, console).await,
         Command::Down(args) => verbs::change(&client, "down", args, options, console).await,
         Command::Autostop(args) => verbs::autostop(&client, args, console).await,
+        Command::Audit(args) => audit::audit(&client, args, console).await,
         Command::Logs(args) => logs::logs(&client, args, console).await,
         Command::Wait(args) => wait::wait(&client, args, console).await,
         // Lists are dealt with above; the others need no server, or are about it.

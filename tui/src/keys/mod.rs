@@ -283,6 +283,7 @@ pub const BINDINGS: &[Binding] = &[
     bind(&["6"], EVERYWHERE, Command::Screen(6), None, Group::Move, "Goes to Users."),
     bind(&["7"], EVERYWHERE, Command::Screen(7), None, Group::Move, "Goes to Workspaces."),
     bind(&["8"], EVERYWHERE, Command::Screen(8), None, Group::Move, "Goes to Requests."),
+    bind(&["9"], EVERYWHERE, Command::Screen(9), None, Group::Move, "Goes to Audit."),
     bind(&["["], EVERYWHERE, Command::HistoryBack, None, Group::Move, "Goes back to the page before."),
     bind(&["]"], EVERYWHERE, Command::HistoryForward, None, Group::Move, "Goes forward again."),
     bind(&["-"], EVERYWHERE, Command::HistoryLast, None, Group::Move, "Changes between this page and the one before."),

@@ -3,6 +3,7 @@
 use ratatui::layout::Rect;
 use skytower_api_client::action::LOCAL;
 use skytower_api_client::feed::Link;
+use skytower_api_client::wire::Role;
 use skytower_api_client::{Kind, human};
 
 use super::pen::Pen;
@@ -207,6 +208,9 @@ fn words(model: &Model, list: &List) -> Vec<(String, Tone)> {
         };
         return vec![line(text.to_owned(), Tone::Dim)];
     }
+    if list.kind == Kind::Audit {
+        return audit(model.you.role == Role::Admin);
+    }
     let how = match list.kind {
         Kind::Cluster => "sky launch -c dev task.yaml      starts one",
         Kind::Job => "sky jobs launch task.yaml        submits one",
@@ -224,6 +228,26 @@ fn words(model: &Model, list: &List) -> Vec<(String, Tone)> {
         lines.push(line(key.to_owned(), Tone::Dim));
     }
     lines
+}
+
+/// Rights may change while somebody looks.
+fn audit(administrator: bool) -> Vec<(String, Tone)> {
+    let (title, more) = if administrator {
+        (
+            "Nothing is in the audit yet",
+            "who asks for what, and what comes of it, will stand here",
+        )
+    } else {
+        (
+            "The audit is for administrators",
+            "8 shows the requests that you may see",
+        )
+    };
+    vec![
+        (title.to_owned(), Tone::Title),
+        (String::new(), Tone::Plain),
+        (more.to_owned(), Tone::Dim),
+    ]
 }
 
 /// The local engine is there, and nobody has started anything.

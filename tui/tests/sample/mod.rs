@@ -17,7 +17,7 @@ use skytower_api_client::feed::{FeedEvent, Link};
 use skytower_api_client::phase::phase_of;
 use skytower_api_client::task::{Resources, Task, TaskFile};
 use skytower_api_client::wire::{Caller, Hello, Role, ServerMessage};
-use skytower_api_client::{EpochMs, Key, Kind};
+use skytower_api_client::{EpochMs, Key, Kind, Text};
 
 pub const NOW: EpochMs = EpochMs(1_795_500_000_000);
 
@@ -402,6 +402,75 @@ pub fn empty(size: (u16, u16)) -> Model {
 
 pub fn feed(model: &mut Model, event: FeedEvent) {
     update(model, NOW, Msg::Feed(Box::new(event)));
+}
+
+/// Some entries of the audit.
+pub fn audit() -> Vec<Arc<Entity>> {
+    let entry = |seq: i64, minutes: i64, who: &str, action: &str, status: &str| AuditEntry {
+        key: Key::new("skytower", Kind::Audit, seq),
+        source: "skytower".into(),
+        name: action.into(),
+        owner: owner(who),
+        status: status.into(),
+        phase: phase_of(Kind::Audit, status),
+        seq,
+        at: EpochMs(NOW.0 - minutes * 60_000),
+        role: "user".into(),
+        proof: "password".into(),
+        address: "10.2.0.7".into(),
+        action: action.into(),
+        hash: format!("{seq:064x}").into(),
+        ..AuditEntry::default()
+    };
+    let request = "0194a6c2-7d1e-7c3a-9f0e-1d2c3b4a5968";
+    vec![
+        AuditEntry {
+            why: Some("57 times more within a minute; the last: the password is wrong".into()),
+            role: Text::default(),
+            proof: Text::default(),
+            ..entry(1041, 12, "mallory", "sign_in", "refused")
+        }
+        .into(),
+        AuditEntry {
+            target: "cluster/dev, cluster/train-llm of bob".into(),
+            request: request.into(),
+            proof: "token 1f2e".into(),
+            ..entry(1042, 3, "alice", "cluster.down", "accepted")
+        }
+        .into(),
+        AuditEntry {
+            target: "cluster/dev, cluster/train-llm of bob".into(),
+            request: request.into(),
+            address: Text::default(),
+            proof: Text::default(),
+            why: Some("the cloud refused to tear it down".into()),
+            ..entry(1043, 2, "alice", "cluster.down", "partly")
+        }
+        .into(),
+    ]
+}
+
+/// A live dashboard of an administrator, with these rows.
+pub fn administered(size: (u16, u16), rows: Vec<Arc<Entity>>) -> Model {
+    let mut model = live(size, rows);
+    let you = Caller {
+        role: Role::Admin,
+        ..model.you.clone()
+    };
+    feed(
+        &mut model,
+        FeedEvent::Hello(Hello {
+            protocol: 1,
+            version: "0.1.0".into(),
+            epoch: "e".into(),
+            revision: 1,
+            view: "w".into(),
+            you,
+            kinds: Vec::new(),
+            at: NOW,
+        }),
+    );
+    model
 }
 
 /// A live dashboard with these rows.

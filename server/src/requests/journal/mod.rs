@@ -7,6 +7,7 @@ use skytower_api_client::{EpochMs, Text};
 use uuid::Uuid;
 
 use super::record::{Record, Stage};
+use crate::audit::Entry;
 use crate::store::{Store, StoreError};
 
 /// The tables of the journal, as they were first.
@@ -67,6 +68,8 @@ pub struct Acceptance {
     pub idempotency_key: Option<String>,
     /// A digest of what was asked for.
     pub fingerprint: Vec<u8>,
+    /// What the audit says of it.
+    pub audit: Vec<Entry>,
 }
 
 /// What is new about a request.
@@ -82,6 +85,8 @@ pub struct Progress {
     pub status: &'static str,
     /// When its last target was over.
     pub ended_at: Option<EpochMs>,
+    /// What the audit says of its end.
+    pub end: Option<Entry>,
 }
 
 /// What became of an acceptance.
@@ -101,7 +106,7 @@ impl Journal {
         Self { store }
     }
 
-    /// Writes a new request down, unless its idempotency key was used before.
+    /// Writes a new request down, and into the audit, unless its idempotency key was used before.
     pub async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, StoreError> {
         self.store
             .run(move |connection| rows::accept(connection, &acceptance))
@@ -166,17 +171,23 @@ impl Journal {
             .await
     }
 
-    /// Writes down the results, the ended handovers and, where all is over, the end of a request.
+    /// Writes down the results, the ended handovers and, where all is over, the end of a request, which
+    /// goes into the audit too.
     pub async fn save(&self, progress: Progress) -> Result<(), StoreError> {
         self.store
             .run(move |connection| rows::save(connection, &progress))
             .await
     }
 
-    /// Ends the handovers of a request that are only planned; returns their numbers.
-    pub async fn withdraw(&self, request: Uuid) -> Result<Vec<usize>, StoreError> {
+    /// Ends the handovers of a request that are only planned; returns their numbers. Where there are any,
+    /// the audit says so.
+    pub async fn withdraw(
+        &self,
+        request: Uuid,
+        audit: Option<Entry>,
+    ) -> Result<Vec<usize>, StoreError> {
         self.store
-            .run(move |connection| rows::withdraw(connection, request))
+            .run(move |connection| rows::withdraw(connection, request, audit.as_ref()))
             .await
     }
 

@@ -8,6 +8,7 @@ use skytower_api_client::{Entity, EpochMs, Text, action};
 use uuid::Uuid;
 
 use super::{Acceptance, Accepted, Progress};
+use crate::audit;
 use crate::requests::record::{HandoverRecord, Record, Stage, Target, caller_id};
 use crate::store::StoreError;
 
@@ -80,6 +81,9 @@ pub(super) fn accept(connection: &Connection, new: &Acceptance) -> Result<Accept
             handover.upstream.as_ref().map(Text::as_str),
             handover.tried_at.map(|at| at.0),
         ])?;
+    }
+    for entry in &new.audit {
+        audit::append(connection, entry)?;
     }
     Ok(Accepted::New)
 }
@@ -251,19 +255,31 @@ pub(super) fn save(connection: &Connection, progress: &Progress) -> Result<(), S
     for number in &progress.ended {
         update.execute(params![id, number])?;
     }
-    connection.execute(
-        "UPDATE requests SET status = ?, ended_at = ? WHERE id = ?",
+    // Once: what is written late must not take an end back, nor tell of it again.
+    let changed = connection.execute(
+        "UPDATE requests SET status = ?, ended_at = ? WHERE id = ? AND ended_at IS NULL",
         params![progress.status, progress.ended_at.map(|at| at.0), id],
     )?;
+    if let Some(entry) = progress.end.as_ref().filter(|_| changed == 1) {
+        audit::append(connection, entry)?;
+    }
     Ok(())
 }
 
-pub(super) fn withdraw(connection: &Connection, request: Uuid) -> Result<Vec<usize>, StoreError> {
+pub(super) fn withdraw(
+    connection: &Connection,
+    request: Uuid,
+    audit: Option<&audit::Entry>,
+) -> Result<Vec<usize>, StoreError> {
     let mut update = connection.prepare_cached(
         "UPDATE handovers SET stage = 'ended' WHERE request = ? AND stage = 'planned' RETURNING number",
     )?;
     let numbers = update.query_map([request.to_string()], |row| row.get(0))?;
-    Ok(numbers.collect::<rusqlite::Result<_>>()?)
+    let numbers: Vec<usize> = numbers.collect::<rusqlite::Result<_>>()?;
+    if let Some(entry) = audit.filter(|_| !numbers.is_empty()) {
+        audit::append(connection, entry)?;
+    }
+    Ok(numbers)
 }
 
 pub(super) fn prune(

@@ -5,7 +5,6 @@ use skytower_api_client::action::{ActionOptions, actions_of};
 
 use super::navigation::{escape, history, open, open_log, other_tab, up, visit};
 use super::{Effects, picks, reading, rows, starting, typing};
-use crate::app::SCREENS;
 use crate::app::act::{command_why_not, copy_name, other_log};
 use crate::app::model::{Model, Overlay, Page, Severity};
 use crate::app::msg::Effect;
@@ -45,7 +44,7 @@ pub(super) fn run(model: &mut Model, command: Command) -> Effects {
         C::HistoryBack | C::HistoryForward | C::HistoryLast => return history(model, command),
         C::Refresh => return refresh(model),
         C::Screen(number) => {
-            if let Some(kind) = SCREENS.get(usize::from(number).wrapping_sub(1)) {
+            if let Some(kind) = model.screens().get(usize::from(number).wrapping_sub(1)) {
                 return visit(model, Page::List(*kind));
             }
         }

@@ -155,8 +155,9 @@ pub(super) fn other_tab(model: &mut Model, next: bool) -> Effects {
     };
     match model.page.clone() {
         Page::List(kind) => {
-            let at = SCREENS.iter().position(|it| *it == kind).unwrap_or(0);
-            visit(model, Page::List(SCREENS[step(at, SCREENS.len())]))
+            let screens = model.screens();
+            let at = screens.iter().position(|it| *it == kind).unwrap_or(0);
+            visit(model, Page::List(screens[step(at, screens.len())]))
         }
         Page::Detail(key, tab) => {
             let tabs = key.kind().map_or(&[][..], geometry::tabs_of);

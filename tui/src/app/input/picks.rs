@@ -7,7 +7,6 @@ use skytower_api_client::entity::Owner;
 use skytower_api_client::{Kind, human};
 
 use super::rows::my_workspaces;
-use crate::app::SCREENS;
 use crate::app::act::{called, command_why_not, why_not, why_not_with};
 use crate::app::list::Scope;
 use crate::app::model::{Model, Page};
@@ -205,7 +204,8 @@ fn scope_item(label: &str, scope: Scope) -> Item {
 /// Screens, actions, scopes and owners by name.
 pub(super) fn command_line(model: &Model) -> Picker {
     let ascii = model.options.theme.ascii;
-    let mut items: Vec<Item> = SCREENS
+    let mut items: Vec<Item> = model
+        .screens()
         .iter()
         .enumerate()
         .map(|(i, kind)| Item {

@@ -93,7 +93,7 @@ impl List {
             Kind::Pool | Kind::Worker => List::Pools,
             Kind::User | Kind::Workspace => List::People,
             Kind::Infra => List::Infra,
-            Kind::Source | Kind::ClusterJob | Kind::Event => return None,
+            Kind::Source | Kind::ClusterJob | Kind::Event | Kind::Audit => return None,
         })
     }
 }
