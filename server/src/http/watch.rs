@@ -422,7 +422,8 @@ struct Session {
 impl Session {
     /// The caller may see something else than what is being sent.
     fn rights_changed(&self) -> bool {
-        self.standing.has_changed().unwrap_or(false)
+        // A credential that counts no more is forgotten, and nothing follows its last standing.
+        self.standing.has_changed().unwrap_or(true)
             && match &*self.standing.borrow() {
                 Standing::Inside(caller) => View::of(caller, &self.kinds) != self.view,
                 Standing::Out(_) => true,
