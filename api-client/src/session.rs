@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use futures_util::future::BoxFuture;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Credentials, Endpoint};
 use crate::rest::ClientError;
 
 /// Finds the server again, starting it where that is ours to do.
@@ -48,6 +48,20 @@ impl Session {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// One can say anew who one is. The server that is ours to find and start has its own token, and
+    /// whoever finds it has it too.
+    pub fn takes_credentials(&self) -> bool {
+        self.locate.is_none()
+    }
+
+    /// From now on every call and connection says who one is by these. They were verified before.
+    pub fn sign_in(&self, credentials: Credentials) {
+        self.endpoint
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .credentials = credentials;
     }
 
     /// Looks for it anew. Says whether it is somewhere else, or somebody else, than before.
