@@ -53,18 +53,20 @@ fn guarded_at(path: &Path) -> Result<(Saved, Option<String>), Failure> {
     let mode = about.mode() & 0o777;
     if mode & 0o022 != 0 {
         let sentence = format!("others can write to {} (mode {mode:03o})", path.display());
-        let hint = format!(
-            "look at what is in it, then: chmod 600 {}",
-            path.display()
-        );
+        let hint = format!("look at what is in it, then: chmod 600 {}", path.display());
         return Err(Failure::usage(sentence, hint));
     }
     let mut text = String::new();
     file.read_to_string(&mut text)
         .map_err(|error| cannot("read", &error))?;
-    let saved = Saved::parse(&text, path)?;
-    let secret = saved.token.is_some() || saved.password.is_some();
-    if mode & 0o077 == 0 || !secret {
+    // One that cannot be understood is told of where it is needed.
+    let parsed = Saved::parse(&text, path).ok();
+    let secret = parsed
+        .as_ref()
+        .is_none_or(|saved| saved.token.is_some() || saved.password.is_some());
+    let saved = parsed.unwrap_or_default();
+    let open = mode & 0o077 != 0;
+    if !open || !secret {
         return Ok((saved, None));
     }
     file.set_permissions(fs::Permissions::from_mode(0o600))
@@ -154,7 +156,7 @@ fn others_words(path: &Path) -> std::io::Result<toml::Table> {
         text => text?,
     };
     let mut table: toml::Table = text.parse().unwrap_or_default();
-    table.retain(|key, _| !LOGIN.contains(&key.as_str()));
+    table.retain(|key, _| !LOGIN.contains(&key));
     Ok(table)
 }
 
@@ -212,7 +214,11 @@ mod tests {
     fn a_login_and_a_logout_leave_the_rest_of_the_file_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
-        put(&path, "read_only = true\npassword = 'old'\nuser = 'al'\n", 0o600);
+        put(
+            &path,
+            "read_only = true\npassword = 'old'\nuser = 'al'\n",
+            0o600,
+        );
         let mut endpoint = Endpoint::parse("http://h:1", Origin::Flag).unwrap();
         endpoint.credentials = Credentials::Bearer(Secret::new("st_a_b"));
         save_at(&path, &endpoint, true).unwrap();

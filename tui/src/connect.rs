@@ -33,9 +33,14 @@ pub struct Connected {
 
 /// Finds or starts the server.
 pub async fn connect(global: &Global) -> Result<Connected, ClientError> {
-    let Some(endpoint) = resolve(global.endpoint.as_deref(), &Process)? else {
-        return by_default(!global.no_start).await;
-    };
+    match resolve(global.endpoint.as_deref(), &Process)? {
+        Some(endpoint) => connect_to(endpoint, !global.no_start).await,
+        None => by_default(!global.no_start).await,
+    }
+}
+
+/// As [`connect`], to a server that is known.
+pub async fn connect_to(endpoint: Endpoint, may_start: bool) -> Result<Connected, ClientError> {
     // A server that runs already is asked first: it has what it knows even when SkyPilot is away.
     #[cfg(feature = "local-server")]
     {
@@ -45,13 +50,13 @@ pub async fn connect(global: &Global) -> Result<Connected, ClientError> {
         let home = local::home_of(&watched)?;
         if let Some(running) = local::running(&home).await {
             // It goes by the password of its start, and SkyPilot may have another one by now.
-            if !global.no_start
+            if may_start
                 && local::is_shut_out(&running).await
                 && probe(&endpoint, PROBE).await.is_ok()
             {
                 local::stop(&home).await?;
             }
-            return through_local(watched, !global.no_start).await;
+            return through_local(watched, may_start).await;
         }
     }
     match probe(&endpoint, PROBE).await? {
@@ -60,7 +65,7 @@ pub async fn connect(global: &Global) -> Result<Connected, ClientError> {
             session: Session::new(endpoint),
             watches: None,
         }),
-        Found::Skypilot { .. } => watching(endpoint, !global.no_start).await,
+        Found::Skypilot { .. } => watching(endpoint, may_start).await,
     }
 }
 

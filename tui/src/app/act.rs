@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use skytower_api_client::action::{ActionOptions, ActionSpec, Danger, LOCAL};
 use skytower_api_client::entity::Entity;
+use skytower_api_client::feed::Link;
 use skytower_api_client::policy::{Verdict, may};
 use skytower_api_client::rest::NewRequest;
 use skytower_api_client::{Kind, Text};
@@ -232,6 +233,7 @@ pub(crate) fn command_why_not(model: &Model, command: crate::keys::Command) -> O
             super::geometry::WIDE
         )),
         C::New => starts_why_not(model),
+        C::SignIn => sign_in_why_not(model),
         C::Demo => starts_why_not(model).or_else(|| {
             let there = "there is something already: `skytower demo` starts the team beside it";
             (!is_bare(model)).then(|| there.to_owned())
@@ -253,6 +255,17 @@ pub(crate) fn command_why_not(model: &Model, command: crate::keys::Command) -> O
             Some("there is nothing to filter".to_owned())
         }
         _ => None,
+    }
+}
+
+/// Why one cannot sign in now; none when one can.
+fn sign_in_why_not(model: &Model) -> Option<String> {
+    let said = |reason: &str| Some(reason.to_owned());
+    match &model.link {
+        _ if !model.options.signs_in => said("this server is your own: nobody signs in to it"),
+        Link::Refused(_) => None,
+        _ if model.you.name.is_empty() => said("the server did not ask who you are"),
+        _ => Some(format!("you are signed in as {}", model.you.name)),
     }
 }
 

@@ -45,6 +45,8 @@ pub enum Command {
     New,
     /// Start the sample team.
     Demo,
+    /// Say who one is, where the server refuses.
+    SignIn,
     /// To the page before.
     HistoryBack,
     /// Forward again.
@@ -289,6 +291,7 @@ pub const BINDINGS: &[Binding] = &[
     bind(&["c"], ROWS, Command::CopyName, None, Group::See, "Copies its name (or its job id) to the clipboard."),
     bind(&["Y"], ROWS, Command::CopyKey, None, Group::See, "Copies the sky command of the first action that is possible."),
     bind(&["ctrl-r"], EVERYWHERE, Command::Refresh, None, Group::Program, "Asks the source to look again now; reconnects when offline."),
+    bind(&["ctrl-l"], EVERYWHERE, Command::SignIn, Some("sign in"), Group::Program, "Signs in, where the server does not take who you are."),
     bind(&[":", "ctrl-p"], EVERYWHERE, Command::CommandLine, Some("command"), Group::Program, "Opens the command line: screens, actions, owners."),
     bind(&["?"], EVERYWHERE, Command::Help, Some("help"), Group::Program, "Shows every key, and why one does nothing here."),
     bind(&["esc"], EVERYWHERE, Command::Escape, Some("back"), Group::Program, "Leaves a filter, the marks or a page, one at a time."),

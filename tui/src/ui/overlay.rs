@@ -20,6 +20,7 @@ pub(super) fn draw(model: &Model, pen: &mut Pen<'_>) -> Option<Position> {
         Overlay::Help { typed, top } => Some(help(model, typed, *top, pen)),
         Overlay::Pick(picker) => Some(pick(picker, pen)),
         Overlay::Start(starting) => super::start::draw(starting, pen),
+        Overlay::SignIn(sign_in) => super::sign_in::draw(sign_in, model.at, pen),
         Overlay::Confirm(confirm) => confirm_box(confirm, pen),
         Overlay::Results { key, top } => {
             let row = model.table.get(key)?.clone();

@@ -8,6 +8,7 @@ mod overlay;
 mod picks;
 mod reading;
 mod rows;
+mod signing;
 mod starting;
 mod typing;
 
@@ -19,6 +20,7 @@ use crate::keys::{self, Chord, Code, Command, Meaning};
 
 pub(crate) use acting::action_noun;
 pub(crate) use mouse::mouse;
+pub(crate) use signing::{answered, close as close_sign_in, refused};
 pub(crate) use starting::{came, listed};
 
 type Effects = Vec<Effect>;
@@ -60,7 +62,7 @@ pub(crate) fn paste(model: &mut Model, text: &str) -> Effects {
     let takes = model.typing.is_some()
         || matches!(
             model.overlays.last(),
-            Some(Overlay::Pick(_) | Overlay::Help { .. } | Overlay::Start(_))
+            Some(Overlay::Pick(_) | Overlay::Help { .. } | Overlay::Start(_) | Overlay::SignIn(_))
         );
     if takes {
         for c in Text::new(text).chars().take(400) {
