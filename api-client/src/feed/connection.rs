@@ -25,7 +25,8 @@ use crate::session::Session;
 use crate::text::Text;
 use crate::time::EpochMs;
 use crate::wire::{
-    CLOSE_SIGNED_OUT, ClientMessage, Hello, PROTOCOL, Problem, SUBPROTOCOL_JSON, SUBPROTOCOL_ZSTD, ServerMessage,
+    CLOSE_SIGNED_OUT, ClientMessage, Hello, PROTOCOL, Problem, SUBPROTOCOL_JSON, SUBPROTOCOL_ZSTD,
+    ServerMessage,
 };
 
 /// A connection has to be there, and the server has to have said hello, within this time.
@@ -173,17 +174,20 @@ impl Watcher {
         {
             return ended(&error);
         }
-        let mut connected = self.connect().await;
-        // A server that took the place of the old one has other credentials.
-        if matches!(connected, Err(End::Refused(_))) && self.session.relocate().await == Ok(true) {
-            connected = self.connect().await;
-        }
-        match connected {
+        let ended = match self.connect().await {
             Ok((socket, hello)) => match self.watch(socket, hello).await {
                 Ok(never) => match never {},
                 Err(end) => end,
             },
             Err(end) => end,
+        };
+        // A server that took the place of the old one has other credentials, and somebody may have
+        // signed in anew beside this.
+        match ended {
+            End::Refused(problem) if problem.status != 429 && self.session.refused().await => {
+                End::Again
+            }
+            ended => ended,
         }
     }
 

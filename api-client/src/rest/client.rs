@@ -211,9 +211,8 @@ impl Client {
         let again = request.try_clone();
         let first = self.send_once(request).await;
         let moved = match &first {
-            Err(ClientError::Unreachable { .. } | ClientError::NotSignedIn { .. }) => {
-                self.session.relocate().await.unwrap_or(false)
-            }
+            Err(ClientError::Unreachable { .. }) => self.session.relocate().await.unwrap_or(false),
+            Err(ClientError::NotSignedIn { .. }) => self.session.refused().await,
             _ => false,
         };
         match again.filter(|_| moved) {
@@ -227,7 +226,9 @@ impl Client {
                     return first;
                 };
                 *request.url_mut() = url;
-                request.headers_mut().remove(reqwest::header::AUTHORIZATION);
+                for name in [reqwest::header::AUTHORIZATION, reqwest::header::COOKIE] {
+                    request.headers_mut().remove(name);
+                }
                 let request = RequestBuilder::from_parts(self.http.clone(), request);
                 self.send_once(authorise(request, &endpoint.credentials))
                     .await

@@ -8,7 +8,7 @@ use skytower_api_client::entity::Entity;
 use skytower_api_client::feed::Link;
 use skytower_api_client::policy::{Verdict, may};
 use skytower_api_client::rest::NewRequest;
-use skytower_api_client::{Kind, Text};
+use skytower_api_client::{Kind, Text, policy};
 
 use super::model::{Model, Page, Tab};
 
@@ -187,6 +187,8 @@ pub(crate) fn why_not_with(
     match plan.refused.as_slice() {
         [] if action.kind == Kind::Source => Some(crate::start::NO_ENGINE_SHORT.to_owned()),
         [] => Some(format!("there is no {} under the cursor", action.kind)),
+        // Whatever it is about: the row says nothing to it.
+        [(_, reason)] if policy::only_looks(&model.you).is_some() => Some(reason.to_string()),
         [(row, reason)] => Some(format!("{}: {reason}", row.name())),
         [(_, reason), rest @ ..] => Some(format!("{reason} ({} more)", rest.len())),
     }

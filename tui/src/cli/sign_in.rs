@@ -4,11 +4,10 @@ use skytower_api_client::endpoint::{
     Credentials, Endpoint, Origin, Process, introduction, resolve,
 };
 use skytower_api_client::rest::ClientError;
-use skytower_api_client::session::Session;
 
 use super::args::Global;
 use super::{Failure, prompt};
-use crate::connect::{Connected, connect, connect_to, default_skypilot};
+use crate::connect::{Connected, connect, connect_to, default_skypilot, to_server};
 use crate::login::{PROBE, renew};
 
 /// Connects; asks once for credentials where those that there are do not count.
@@ -45,11 +44,7 @@ pub async fn for_dashboard(global: &Global) -> Result<Connected, Failure> {
     if introduction(&endpoint, PROBE).await.is_none() {
         return connected(global).await;
     }
-    Ok(Connected {
-        origin: endpoint.origin.clone(),
-        session: Session::new(endpoint),
-        watches: None,
-    })
+    Ok(to_server(endpoint))
 }
 
 /// The server that refused.

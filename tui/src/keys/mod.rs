@@ -230,6 +230,8 @@ const fn bind(
 /// Every key that is not an action's. The order is the order in footer and help.
 #[rustfmt::skip]
 pub const BINDINGS: &[Binding] = &[
+    // First in the footer, where it is possible at all.
+    bind(&["ctrl-l"], EVERYWHERE, Command::SignIn, Some("sign in"), Group::Program, "Signs in, where the server does not take who you are."),
     bind(&["enter"], ROWS, Command::Open, Some("open"), Group::See, "Opens what is under the cursor."),
     bind(&["l"], ROWS, Command::Logs, Some("logs"), Group::See, "Shows its log and follows it."),
     bind(&["L"], ROWS, Command::ControllerLogs, None, Group::See, "Shows the log of its controller, or of its launch."),
@@ -291,7 +293,6 @@ pub const BINDINGS: &[Binding] = &[
     bind(&["c"], ROWS, Command::CopyName, None, Group::See, "Copies its name (or its job id) to the clipboard."),
     bind(&["Y"], ROWS, Command::CopyKey, None, Group::See, "Copies the sky command of the first action that is possible."),
     bind(&["ctrl-r"], EVERYWHERE, Command::Refresh, None, Group::Program, "Asks the source to look again now; reconnects when offline."),
-    bind(&["ctrl-l"], EVERYWHERE, Command::SignIn, Some("sign in"), Group::Program, "Signs in, where the server does not take who you are."),
     bind(&[":", "ctrl-p"], EVERYWHERE, Command::CommandLine, Some("command"), Group::Program, "Opens the command line: screens, actions, owners."),
     bind(&["?"], EVERYWHERE, Command::Help, Some("help"), Group::Program, "Shows every key, and why one does nothing here."),
     bind(&["esc"], EVERYWHERE, Command::Escape, Some("back"), Group::Program, "Leaves a filter, the marks or a page, one at a time."),
