@@ -314,7 +314,7 @@ fn who_may_only_look_is_told_why_wherever_it_asks() {
         ),
         (
             |model| model.you.acts_at = Some(Vec::new()),
-            "an account that `prod` does not know",
+            "`prod` does not know",
         ),
         (
             |model| {

@@ -187,11 +187,17 @@ pub(crate) fn why_not_with(
     match plan.refused.as_slice() {
         [] if action.kind == Kind::Source => Some(crate::start::NO_ENGINE_SHORT.to_owned()),
         [] => Some(format!("there is no {} under the cursor", action.kind)),
-        // Whatever it is about: the row says nothing to it.
-        [(_, reason)] if policy::only_looks(&model.you).is_some() => Some(reason.to_string()),
+        // It is about the caller: which row it is says nothing to it.
+        [(row, reason)] if only_looks_at(model, row) => Some(reason.to_string()),
         [(row, reason)] => Some(format!("{}: {reason}", row.name())),
         [(_, reason), rest @ ..] => Some(format!("{reason} ({} more)", rest.len())),
     }
+}
+
+/// The caller may only look at a row, whatever state it is in.
+fn only_looks_at(model: &Model, row: &Entity) -> bool {
+    let acts_there = |places: &Vec<Text>| places.contains(row.source());
+    policy::only_looks(&model.you).is_some() || !model.you.acts_at.as_ref().is_none_or(acts_there)
 }
 
 /// Why a command of the key table does nothing here; none when it does.
