@@ -40,8 +40,22 @@ pub struct Login {
 pub struct Kept {
     /// The file.
     pub path: PathBuf,
-    /// The token of the login before, which could not be revoked, and why.
-    pub left: Option<(Text, ClientError)>,
+    /// The token of the login before, when it could not be revoked.
+    pub left: Option<Left>,
+}
+
+/// A token that still counts, though its login is over.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(
+    "the token {id} of the login before could not be revoked and counts until it expires: {why}"
+)]
+pub struct Left {
+    /// Its id.
+    pub id: Text,
+    /// Where.
+    pub url: Text,
+    /// Why it could not be revoked.
+    pub why: ClientError,
 }
 
 /// Asks the server whether it knows these credentials. A password of its own is exchanged for a token,
@@ -125,12 +139,15 @@ pub async fn keep(login: &Login) -> Result<Kept, Failure> {
 
 /// Revokes the token that a login made; one that somebody made and gave is theirs. Says which still
 /// counts, and why.
-pub async fn end(saved: &Saved) -> Option<(Text, ClientError)> {
+pub async fn end(saved: &Saved) -> Option<Left> {
     let (Some(url), Some(token), true) = (&saved.endpoint, &saved.token, saved.issued) else {
         return None;
     };
-    let error = revoke(url, token).await?;
-    Some((token.token_id().unwrap_or_default().into(), error))
+    Some(Left {
+        why: revoke(url, token).await?,
+        id: token.token_id().unwrap_or_default().into(),
+        url: url.as_str().into(),
+    })
 }
 
 /// Revokes a token with itself. None when it counts no more.
@@ -167,7 +184,10 @@ pub async fn renew(endpoint: Endpoint) -> Result<(Endpoint, Text), ClientError> 
     }
     let login = verify(endpoint).await?;
     let said = match keep(&login).await {
-        Ok(kept) => format!("signed in, and saved in {}", kept.path.display()),
+        Ok(Kept { path, left: None }) => format!("signed in, and saved in {}", path.display()),
+        Ok(Kept {
+            left: Some(left), ..
+        }) => format!("signed in, and saved; {left}"),
         Err(failure) => format!("signed in, but not saved: {}", failure.message),
     };
     let before = VARIABLES.iter().find(|name| Process.said(name).is_some());

@@ -178,6 +178,8 @@ async fn a_logout_without_the_server_says_what_still_counts() {
         "{ran:#?}"
     );
     assert!(!ran.err.contains("st_k3_gone"), "{ran:#?}");
+    let later = format!("skytower token revoke k3 -e {url}");
+    assert!(ran.err.contains(&later), "{ran:#?}");
     assert_eq!(
         std::fs::read_to_string(config(&desk)).unwrap(),
         "read_only = true\n"
@@ -243,6 +245,28 @@ async fn who_is_not_signed_in_is_told_what_to_do() {
     let ran = desk.run(&["clusters", "-e", &team.as_alice("wrong")]).await;
     ran.failed(1, "too many attempts");
     assert!(ran.err.contains("hint: try again in 1m 30s"), "{ran:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_watches_is_told_when_the_token_is_revoked() {
+    for curt in [false, true] {
+        let (desk, team) = desk().await;
+        team.with(|world| world.curt = curt);
+        desk.run(&["api", "login", "-e", &team.as_alice(PASSWORD)])
+            .await
+            .ended(0);
+        let watching = desk.run(&["clusters", "--watch"]);
+        let revoked = async {
+            while team.with(|world| world.cursors.is_empty()) {
+                tokio::task::yield_now().await;
+            }
+            team.revoke_all();
+        };
+        let (ran, ()) = tokio::join!(watching, revoked);
+        ran.failed(3, "does not know you");
+        let hint = format!("hint: sign in: skytower api login -e {}", team.url);
+        assert!(ran.err.contains(&hint), "{ran:#?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

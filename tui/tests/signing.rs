@@ -301,7 +301,8 @@ fn no_secret_can_be_printed_or_seen() {
 
 #[test]
 fn who_may_only_look_is_told_why_wherever_it_asks() {
-    let reasons: [(fn(&mut Model), &str); 4] = [
+    type Make = fn(&mut Model);
+    let reasons: [(Make, &str); 4] = [
         (|model| model.you.role = Role::Viewer, "your role is viewer"),
         (
             |model| {

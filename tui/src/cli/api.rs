@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 use serde_json::json;
-use skytower_api_client::endpoint::{Process, resolve};
 use skytower_api_client::human;
 use skytower_api_client::rest::Client;
 
@@ -118,8 +117,9 @@ mod local {
     use std::time::Duration;
 
     use skytower_api_client::Block;
+    use skytower_api_client::endpoint::{Process, resolve};
 
-    use super::{Failure, Global, Process, human, print, resolve};
+    use super::{Failure, Global, human, print};
     use crate::connect::default_skypilot;
     use crate::local::{self, Watched, all_homes, home_of};
 

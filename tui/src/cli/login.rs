@@ -9,7 +9,7 @@ use super::args::Global;
 use super::sign_in::warn_of_the_command_line;
 use super::{Failure, prompt};
 use crate::config;
-use crate::login::{end, keep, verify};
+use crate::login::{Left, end, keep, verify};
 
 /// `skytower api login`.
 pub(super) async fn login(global: &Global, token: Option<String>) -> Result<u8, Failure> {
@@ -103,12 +103,12 @@ pub(super) async fn logout() -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn say_what_is_left(left: Option<(skytower_api_client::Text, ClientError)>) {
-    if let Some((id, error)) = left {
+fn say_what_is_left(left: Option<Left>) {
+    if let Some(left) = left {
+        eprintln!("warning: {left}");
         eprintln!(
-            "warning: the token {id} of the login before could not be revoked and counts until it expires: \
-             {error}"
+            "note: revoke it later: skytower token revoke {} -e {}",
+            left.id, left.url
         );
-        eprintln!("note: revoke it later: skytower token revoke {id}");
     }
 }

@@ -33,6 +33,8 @@ pub struct World {
     pub refuses_exchange: Option<(u16, &'static str)>,
     /// Seconds that it wants not to be asked.
     pub throttled: Option<u64>,
+    /// Connections whose credentials count no more are closed without a word before.
+    pub curt: bool,
     /// The server has no accounts.
     pub without_accounts: bool,
     /// The cursors that connections were opened with.
@@ -61,6 +63,7 @@ impl Team {
             asked: Vec::new(),
             refuses_exchange: None,
             throttled: None,
+            curt: false,
             without_accounts: false,
             cursors: Vec::new(),
             strange: Vec::new(),
@@ -233,13 +236,11 @@ async fn create(State(team): State<Team>, Json(asked): Json<Value>) -> Response 
 }
 
 async fn revoke(State(team): State<Team>, Path(id): Path<String>) -> Response {
-    match team.with(|world| world.tokens.remove(&id)) {
-        None => problem(404, "no_such_token", "there is no such token"),
-        Some(_) => {
-            team.turn.send_modify(|turn| *turn += 1);
-            StatusCode::NO_CONTENT.into_response()
-        }
+    if team.with(|world| world.tokens.remove(&id)).is_none() {
+        return problem(404, "no_such_token", "there is no such token");
     }
+    team.turn.send_modify(|turn| *turn += 1);
+    StatusCode::NO_CONTENT.into_response()
 }
 
 async fn rotate(State(team): State<Team>, Path(id): Path<String>) -> Response {
@@ -293,7 +294,9 @@ async fn serve(team: Team, headers: HeaderMap, mut socket: WebSocket) -> Result<
                 if !team.knows(&headers) {
                     let problem = json!({"type": "error", "code": "not_signed_in", "status": 401,
                         "title": "not signed in", "detail": "your token was revoked"});
-                    socket.send(say(problem)).await?;
+                    if !team.with(|world| world.curt) {
+                        socket.send(say(problem)).await?;
+                    }
                     let close = CloseFrame { code: CLOSE_SIGNED_OUT, reason: "signed out".into() };
                     socket.send(Message::Close(Some(close))).await?;
                     return Ok(());
