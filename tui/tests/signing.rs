@@ -247,6 +247,30 @@ fn tab_goes_to_a_token_and_round() {
 }
 
 #[test]
+fn what_is_pasted_is_sent_as_it_is() {
+    let mut model = signed_out((80, 24));
+    // A password may hold anything but the end of its line; a token of SkyPilot's is long.
+    paste(&mut model, "\u{202e}a b\t\u{1b}[ \r\n");
+    assert!(screen(&mut model).contains("••••••••"));
+    let (_, credentials) = sent(press(&mut model, "enter"));
+    let Credentials::Basic { password, .. } = credentials else {
+        panic!("no password was sent");
+    };
+    assert_eq!(password.expose(), "\u{202e}a b\t\u{1b}[ ");
+    let mut model = signed_out((80, 24));
+    press(&mut model, "tab");
+    let token = format!("sky_{}", "x".repeat(2000));
+    paste(&mut model, &token);
+    paste(&mut model, &"y".repeat(100_000));
+    let (_, credentials) = sent(press(&mut model, "enter"));
+    assert_eq!(credentials, Credentials::Bearer(Secret::new(token)));
+    // A name is shown: nothing in it reaches the terminal as it is.
+    let mut model = outside((80, 24));
+    paste(&mut model, "al\u{1b}[31m");
+    assert!(!screen(&mut model).contains('\u{1b}'));
+}
+
+#[test]
 fn an_answer_to_a_box_that_was_closed_opens_nothing() {
     let mut model = signed_out((80, 24));
     type_in(&mut model, "one");

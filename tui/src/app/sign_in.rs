@@ -8,6 +8,9 @@ use skytower_api_client::{EpochMs, Text, human};
 use super::typing::edit;
 use crate::keys::{Chord, Code};
 
+/// Bytes that a field takes by pasting: SkyPilot's tokens are long, and a whole file is a mistake.
+const LONGEST: usize = 8192;
+
 /// A field of the box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
@@ -176,6 +179,26 @@ impl SignIn {
             }
         }
         Asked::Nothing
+    }
+
+    /// Pasted: of a secret only the end of its line does not belong to it.
+    pub(crate) fn paste(&mut self, text: &str) {
+        if matches!(self.stage, Stage::Checking(_)) {
+            return;
+        }
+        let line = text.trim_end_matches(['\r', '\n']);
+        let line = if self.field.is_secret() {
+            line.to_owned()
+        } else {
+            Text::new(line).to_string()
+        };
+        let mut text = self.text(self.field).to_owned();
+        let at = self.at.min(text.len());
+        if text.len() + line.len() <= LONGEST && text.is_char_boundary(at) {
+            text.insert_str(at, &line);
+            self.set(text);
+            self.at = at + line.len();
+        }
     }
 
     fn send(&mut self, now: EpochMs, number: u64) -> Asked {

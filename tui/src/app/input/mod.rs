@@ -58,6 +58,10 @@ pub(crate) fn key(model: &mut Model, chord: Chord) -> Effects {
 
 /// Text was pasted: into what is being typed, never into keys.
 pub(crate) fn paste(model: &mut Model, text: &str) -> Effects {
+    if let Some(Overlay::SignIn(sign_in)) = model.overlays.last_mut() {
+        sign_in.paste(text);
+        return Vec::new();
+    }
     let mut effects = Vec::new();
     let takes = model.typing.is_some()
         || matches!(
