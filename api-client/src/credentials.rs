@@ -9,6 +9,12 @@ use serde::Deserialize;
 pub struct Secret(String);
 
 impl Secret {
+    /// The id within a token of skytower's own, `st_<id>_<secret>`: the part that may be shown.
+    pub fn token_id(&self) -> Option<&str> {
+        let (id, secret) = self.0.strip_prefix("st_")?.split_once('_')?;
+        (!id.is_empty() && !secret.is_empty()).then_some(id)
+    }
+
     /// Wraps a secret.
     pub fn new(secret: impl Into<String>) -> Self {
         Self(secret.into())
@@ -60,6 +66,25 @@ impl Credentials {
                 Some(("authorization", format!("Bearer {}", token.expose())))
             }
             Credentials::Cookie(cookie) => Some(("cookie", cookie.expose().to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_of_ours_has_an_id_that_is_no_secret() {
+        for (token, id) in [
+            ("st_k3f9_abc_def", Some("k3f9")),
+            ("st_k3f9_", None),
+            ("st__abc", None),
+            ("st_abc", None),
+            ("sky_k3f9_abc", None),
+            ("", None),
+        ] {
+            assert_eq!(Secret::new(token).token_id(), id, "{token}");
         }
     }
 }

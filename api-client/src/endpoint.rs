@@ -3,7 +3,7 @@
 mod probe;
 mod resolve;
 
-pub use probe::{Found, SKYPILOT_API_VERSION, SKYPILOT_OLDEST, probe};
+pub use probe::{Found, SKYPILOT_API_VERSION, SKYPILOT_OLDEST, introduction, probe};
 pub use resolve::{Process, Saved, Surroundings, redacted, resolve, saved_path};
 
 pub use crate::credentials::{Credentials, Secret};

@@ -20,7 +20,7 @@ pub use audit::{AuditBreak, AuditHead, AuditQuery, AuditVerdict};
 #[cfg(feature = "client")]
 pub use client::{Client, Status};
 #[cfg(feature = "client")]
-pub(crate) use client::{authorise, http, limited, refusal};
+pub(crate) use client::{authorise, http, limited, own_headers, refusal};
 #[cfg(feature = "client")]
 pub use error::{ClientError, Unreachable};
 

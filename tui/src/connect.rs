@@ -1,17 +1,17 @@
 //! From what was said to a server that answers: found, probed, and started where that is ours to do.
 
 use std::io::IsTerminal as _;
-#[cfg(feature = "local-server")]
 use std::sync::Arc;
 use std::time::Duration;
 
 use skytower_api_client::endpoint::{
-    Endpoint, Found, Origin, Process, Surroundings as _, probe, resolve,
+    Credentials, Endpoint, Found, Origin, Process, Surroundings as _, probe, resolve,
 };
 use skytower_api_client::rest::ClientError;
 use skytower_api_client::session::Session;
 
 use crate::cli::args::Global;
+use crate::config;
 #[cfg(feature = "local-server")]
 use crate::local::{self, Watched};
 
@@ -33,9 +33,14 @@ pub struct Connected {
 
 /// Finds or starts the server.
 pub async fn connect(global: &Global) -> Result<Connected, ClientError> {
-    let Some(endpoint) = resolve(global.endpoint.as_deref(), &Process)? else {
-        return by_default(!global.no_start).await;
-    };
+    match resolve(global.endpoint.as_deref(), &Process)? {
+        Some(endpoint) => connect_to(endpoint, !global.no_start).await,
+        None => by_default(!global.no_start).await,
+    }
+}
+
+/// As [`connect`], to a server that is known.
+pub async fn connect_to(endpoint: Endpoint, may_start: bool) -> Result<Connected, ClientError> {
     // A server that runs already is asked first: it has what it knows even when SkyPilot is away.
     #[cfg(feature = "local-server")]
     {
@@ -45,22 +50,45 @@ pub async fn connect(global: &Global) -> Result<Connected, ClientError> {
         let home = local::home_of(&watched)?;
         if let Some(running) = local::running(&home).await {
             // It goes by the password of its start, and SkyPilot may have another one by now.
-            if !global.no_start
+            if may_start
                 && local::is_shut_out(&running).await
                 && probe(&endpoint, PROBE).await.is_ok()
             {
                 local::stop(&home).await?;
             }
-            return through_local(watched, !global.no_start).await;
+            return through_local(watched, may_start).await;
         }
     }
     match probe(&endpoint, PROBE).await? {
-        Found::Skytower(_) => Ok(Connected {
-            origin: endpoint.origin.clone(),
-            session: Session::new(endpoint),
-            watches: None,
-        }),
-        Found::Skypilot { .. } => watching(endpoint, !global.no_start).await,
+        Found::Skytower(_) => Ok(to_server(endpoint)),
+        Found::Skypilot { .. } => watching(endpoint, may_start).await,
+    }
+}
+
+/// A skytower server that is not this account's own. One that is signed in to with what is saved, or
+/// not at all, is so with what is saved later.
+pub fn to_server(endpoint: Endpoint) -> Connected {
+    let reread = {
+        let url = endpoint.url.clone();
+        move || {
+            let saved = config::saved().ok()??;
+            let credentials = saved.credentials();
+            (saved.endpoint.as_ref() == Some(&url) && credentials != Credentials::None)
+                .then_some(credentials)
+        }
+    };
+    let follows = endpoint.credentials == Credentials::None
+        || reread().as_ref() == Some(&endpoint.credentials);
+    let origin = endpoint.origin.clone();
+    let session = Session::new(endpoint);
+    Connected {
+        origin,
+        session: if follows {
+            session.with_reread(Arc::new(reread))
+        } else {
+            session
+        },
+        watches: None,
     }
 }
 
@@ -75,11 +103,7 @@ async fn by_default(may_start: bool) -> Result<Connected, ClientError> {
     let endpoint = default_skypilot()?;
     match probe(&endpoint, PROBE_DEFAULT).await {
         Ok(Found::Skypilot { .. }) => watching(endpoint, may_start).await,
-        Ok(Found::Skytower(_)) => Ok(Connected {
-            origin: Origin::Default,
-            session: Session::new(endpoint),
-            watches: None,
-        }),
+        Ok(Found::Skytower(_)) => Ok(to_server(endpoint)),
         Err(error) => without_skypilot(endpoint, error, may_start).await,
     }
 }

@@ -10,6 +10,7 @@
 //! - [`ui`], [`theme`], [`text`]: the model on the screen. Pure.
 //! - [`term`]: entering and leaving the terminal, reading it. [`runtime`]: the loop and its effects.
 //! - [`cli`]: the command line and its commands. [`config`]: the saved login.
+//! - [`login`]: signing in, for the commands and the dashboard alike.
 //! - [`start`]: a task file, read and shown before it is started. [`demo`]: the sample team.
 //! - [`connect`]: from an endpoint to a server that answers; `local`: the server on this machine.
 
@@ -21,6 +22,7 @@ pub mod demo;
 pub mod keys;
 #[cfg(feature = "local-server")]
 pub mod local;
+pub mod login;
 pub mod runtime;
 pub mod start;
 pub mod term;

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 use skytower::app::Options;
 use skytower::cli::args::{Cli, Command, Global, When};
+use skytower::cli::sign_in::{connected, for_dashboard};
 use skytower::cli::{self, Failure};
-use skytower::connect::{Connected, connect};
+use skytower::config;
+use skytower::connect::Connected;
 use skytower::runtime::{self, Exit};
 use skytower::theme::Theme;
 use skytower_api_client::Kind;
@@ -70,19 +72,24 @@ fn failed(failure: &Failure) -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<u8, Failure> {
-    let global = cli.global;
+    let saved = config::guarded()?;
+    let mut global = cli.global;
+    global.read_only |= saved.read_only;
+    if global.read_only && cli.command.as_ref().is_some_and(Command::changes) {
+        return Err(cli::read_only());
+    }
     match cli.command {
         Some(Command::Api(command)) => cli::api::run(command, &global).await,
         Some(command) if cli::start::starts(&command) => cli::start::run(&command, &global).await,
         Some(Command::Demo(args)) => {
-            let connected = connect(&global).await?;
+            let connected = connected(&global).await?;
             if cli::demo::run(&args, connected.session.clone(), &global).await? {
                 return dashboard(connected, None, &global).await;
             }
             Ok(0)
         }
         Some(command) => {
-            let connected = connect(&global).await?;
+            let connected = connected(&global).await?;
             cli::run(command, &global, connected.session).await
         }
         None => {
@@ -93,7 +100,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
                     "for scripts there are commands: skytower status, skytower jobs -o json, …",
                 ));
             }
-            dashboard(connect(&global).await?, screen, &global).await
+            dashboard(for_dashboard(&global).await?, screen, &global).await
         }
     }
 }
@@ -119,6 +126,8 @@ async fn dashboard(
         theme,
         utc: global.utc,
         run: run_name(),
+        read_only: global.read_only,
+        signs_in: connected.session.takes_credentials(),
     };
     let client = Client::new(connected.session)?;
     Ok(match runtime::run(client, options).await? {

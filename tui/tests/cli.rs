@@ -217,6 +217,39 @@ async fn credentials_that_are_not_valid_are_said_and_kept_out_of_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_56_the_local_server_has_no_secrets_in_its_environment_or_command_line() {
+    let mut desk = Desk::new();
+    let alice = Credentials::Basic {
+        user: "alice".to_owned(),
+        password: Secret::new("hunter2.secret"),
+    };
+    desk.keep_secret(&alice);
+    let fake = lab().await;
+    fake.with(|world| world.authorization = alice.header().map(|(_, value)| value));
+    let url = fake.url.replace("http://", "http://alice:hunter2.secret@");
+    for (name, value) in [
+        ("SKYTOWER_ENDPOINT", url.as_str()),
+        ("SKYPILOT_API_SERVER_ENDPOINT", &url),
+        ("SKYTOWER_TOKEN", "hunter2.secret"),
+        ("SKYPILOT_SERVICE_ACCOUNT_TOKEN", "hunter2.secret"),
+    ] {
+        desk.variables.push((name.to_owned(), value.to_owned()));
+    }
+    assert!(desk.run(&["jobs"]).await.ended(0).out.contains("job-1"));
+    let pid = desk.card().unwrap()["pid"].as_i64().unwrap();
+    for file in ["environ", "cmdline"] {
+        let bytes = std::fs::read(format!("/proc/{pid}/{file}")).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(text.contains(if file == "environ" {
+            "HOME="
+        } else {
+            "__server"
+        }));
+        assert!(!text.contains("hunter2.secret"), "{file} holds a secret");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_password_reaches_the_server_that_runs_with_the_old_one() {
     let mut desk = Desk::new();
     let of = |password: &str| Credentials::Basic {

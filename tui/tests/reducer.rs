@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use sample::{NOW, feed, job, live, press, rows, screen, type_in, write_log};
 use skytower::app::{Effect, Mouse, Msg, Overlay, settle, update};
 use skytower_api_client::feed::{FeedEvent, Link};
-use skytower_api_client::wire::{Change, ServerMessage};
+use skytower_api_client::wire::{Change, Problem, ServerMessage};
 use skytower_api_client::{Key, Kind};
 
 const KEYS: &[&str] = &[
@@ -87,6 +87,7 @@ const KEYS: &[&str] = &[
     "(",
     "d",
     "R",
+    "ctrl-l",
 ];
 
 proptest! {
@@ -100,6 +101,7 @@ proptest! {
         let mut all = rows();
         all.extend(sample::local());
         let mut model = live(size, all);
+        model.options.signs_in = true;
         for (key, x, y) in keys {
             for effect in press(&mut model, KEYS[key]) {
                 // Files come as soon as they are asked for.
@@ -112,6 +114,10 @@ proptest! {
             }
             if x % 5 == 0 {
                 write_log(&mut model, "\u{1b}[31mstep\u{1b}[0m 日本語 1%\r2%\nerror: a line that is long ");
+            }
+            if x % 13 == 0 {
+                let problem = Problem::new("not_signed_in", 401, "the token was revoked: 日本語 long ".repeat(9));
+                feed(&mut model, FeedEvent::Link(Link::Refused(problem)));
             }
             if x % 7 == 0 {
                 update(&mut model, NOW, Msg::Mouse(Mouse::Click(x, y)));

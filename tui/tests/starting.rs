@@ -8,6 +8,7 @@ use sample::{NOW, engine, feed, live, local, press, rows, screen, task_file, typ
 use skytower::app::{Effect, Model, Msg, Overlay, Severity, Step, update};
 use skytower::demo::TEAM;
 use skytower::start::Read;
+use skytower_api_client::credentials::Secret;
 use skytower_api_client::entity::{Outcome, Request, TargetResult};
 use skytower_api_client::feed::FeedEvent;
 use skytower_api_client::phase::phase_of;
@@ -332,7 +333,7 @@ fn names_are_completed_from_their_folder() {
     assert_eq!(path(&model), "jobs/train.yaml");
     // Pasted text is typed.
     press(&mut model, "ctrl-u");
-    update(&mut model, NOW, Msg::Paste("~/x.yaml\n".to_owned()));
+    update(&mut model, NOW, Msg::Paste(Secret::new("~/x.yaml\n")));
     assert_eq!(path(&model).trim(), "~/x.yaml");
 }
 

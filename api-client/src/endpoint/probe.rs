@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use reqwest::StatusCode;
+use reqwest::header::HeaderMap;
 use serde::Deserialize;
 
-use super::Endpoint;
+use super::{Credentials, Endpoint};
 use crate::rest::{ClientError, Health, limited, path, refusal};
 use crate::text::Text;
 
@@ -36,10 +37,22 @@ pub async fn probe(endpoint: &Endpoint, timeout: Duration) -> Result<Found, Clie
     if matches!(found, Found::Skypilot { .. }) {
         let (status, body) = ask(endpoint, "/users/role", timeout).await?;
         if status == StatusCode::UNAUTHORIZED || status.is_redirection() {
-            return Err(refusal(&url, status, &body));
+            return Err(refusal(&url, status, &HeaderMap::new(), &body));
         }
     }
     Ok(found)
+}
+
+/// What a skytower server says of itself to whoever asks, credentials aside; none when somebody else
+/// answers, or nobody.
+pub async fn introduction(endpoint: &Endpoint, timeout: Duration) -> Option<Health> {
+    let outside = Endpoint {
+        credentials: Credentials::None,
+        ..endpoint.clone()
+    };
+    let (status, body) = ask(&outside, path::HEALTH, timeout).await.ok()?;
+    let health: Health = serde_json::from_str(&body).ok()?;
+    (status.is_success() && health.service == "skytower").then_some(health)
 }
 
 async fn ask(
@@ -57,8 +70,12 @@ async fn ask(
         .send()
         .await
         .map_err(|error| ClientError::of_transport(&endpoint.shown(), &error))?;
-    let status = response.status();
-    Ok((status, limited(response, 256 * 1024).await))
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = limited(response, 256 * 1024).await;
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        return Err(refusal(&endpoint.url, status, &headers, &body));
+    }
+    Ok((status, body))
 }
 
 #[derive(Default, Deserialize)]
@@ -75,7 +92,7 @@ struct Answer {
 
 fn judge(url: &Text, status: StatusCode, body: &str) -> Result<Found, ClientError> {
     if status == StatusCode::UNAUTHORIZED || status.is_redirection() {
-        return Err(refusal(url, status, body));
+        return Err(refusal(url, status, &HeaderMap::new(), body));
     }
     let stranger = |found: String| ClientError::Stranger {
         url: url.clone(),
@@ -98,7 +115,7 @@ fn judge(url: &Text, status: StatusCode, body: &str) -> Result<Found, ClientErro
         });
     }
     if status.is_server_error() {
-        return Err(refusal(url, status, body));
+        return Err(refusal(url, status, &HeaderMap::new(), body));
     }
     if !status.is_success() {
         return Err(stranger(format!("it answered {status}")));

@@ -56,6 +56,30 @@ pub struct Saved {
     pub user: Option<String>,
     /// The password of HTTP Basic.
     pub password: Option<Secret>,
+    /// The token was made by the login itself: it ends with it.
+    pub issued: bool,
+    /// Nothing is to be changed from here.
+    pub read_only: bool,
+}
+
+impl Saved {
+    /// Reads the file's text. No secret in it is quoted when it cannot be read.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ClientError> {
+        // The message of the parser quotes the line, which may hold a secret.
+        toml::from_str(text).map_err(|_| unreadable(path, "it is not valid TOML"))
+    }
+
+    /// What it holds to say who one is.
+    pub fn credentials(&self) -> Credentials {
+        match (&self.token, &self.user) {
+            (Some(token), _) => Credentials::Bearer(token.clone()),
+            (None, Some(user)) => Credentials::Basic {
+                user: user.clone(),
+                password: self.password.clone().unwrap_or_default(),
+            },
+            (None, None) => Credentials::None,
+        }
+    }
 }
 
 /// Where the saved login is.
@@ -87,9 +111,7 @@ pub fn resolve(
 ) -> Result<Option<Endpoint>, ClientError> {
     let saved_path = saved_path(around);
     let saved: Saved = match read(around, &saved_path)? {
-        Some(text) => toml::from_str(&text)
-            // The message of the parser quotes the line, which may hold a secret.
-            .map_err(|_| unreadable(&saved_path, "it is not valid TOML"))?,
+        Some(text) => Saved::parse(&text, &saved_path)?,
         None => Saved::default(),
     };
     let sky = sky_configs(around)?;
@@ -109,7 +131,7 @@ pub fn resolve(
     };
     let mut endpoint = Endpoint::parse(&raw, origin)?;
     if endpoint.credentials == Credentials::None {
-        endpoint.credentials = credentials(&endpoint, around, saved, &sky)?;
+        endpoint.credentials = credentials(&endpoint, around, &saved, &sky)?;
     }
     Ok(Some(endpoint))
 }
@@ -144,7 +166,7 @@ fn sky_configs(around: &dyn Surroundings) -> Result<Vec<(PathBuf, SkyConfig)>, C
 fn credentials(
     endpoint: &Endpoint,
     around: &dyn Surroundings,
-    saved: Saved,
+    saved: &Saved,
     sky: &[(PathBuf, SkyConfig)],
 ) -> Result<Credentials, ClientError> {
     for name in ["SKYTOWER_TOKEN", "SKYPILOT_SERVICE_ACCOUNT_TOKEN"] {
@@ -153,12 +175,9 @@ fn credentials(
         }
     }
     if saved.endpoint.as_deref() == Some(&endpoint.url) {
-        if let Some(token) = saved.token {
-            return Ok(Credentials::Bearer(token));
-        }
-        if let Some(user) = saved.user {
-            let password = saved.password.unwrap_or_default();
-            return Ok(Credentials::Basic { user, password });
+        let credentials = saved.credentials();
+        if credentials != Credentials::None {
+            return Ok(credentials);
         }
     }
     let of_sky = |raw: &str| {

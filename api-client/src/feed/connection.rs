@@ -25,7 +25,8 @@ use crate::session::Session;
 use crate::text::Text;
 use crate::time::EpochMs;
 use crate::wire::{
-    ClientMessage, Hello, PROTOCOL, Problem, SUBPROTOCOL_JSON, SUBPROTOCOL_ZSTD, ServerMessage,
+    CLOSE_SIGNED_OUT, ClientMessage, Hello, PROTOCOL, Problem, SUBPROTOCOL_JSON, SUBPROTOCOL_ZSTD,
+    ServerMessage,
 };
 
 /// A connection has to be there, and the server has to have said hello, within this time.
@@ -36,6 +37,8 @@ const PING: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(15);
 /// A refusal is looked at again this much later: an account may have been made meanwhile.
 const REFUSED_AGAIN: Duration = Duration::from_secs(30);
+/// And at last only so often: a password that is wrong counts as an attempt each time.
+const REFUSED_LAST: Duration = Duration::from_mins(10);
 /// Compressed frames are smaller than what they hold.
 const MAX_FRAME: usize = MAX_MESSAGE / 4;
 
@@ -67,6 +70,8 @@ pub(super) struct Watcher {
     progress: Progress,
     focused: BTreeSet<Key>,
     backoff: Backoff,
+    /// For what the server refuses.
+    refusals: Backoff,
 }
 
 impl Watcher {
@@ -84,6 +89,7 @@ impl Watcher {
             progress: Progress::default(),
             focused: BTreeSet::new(),
             backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(15)),
+            refusals: Backoff::new(REFUSED_AGAIN, REFUSED_LAST),
         }
     }
 
@@ -103,7 +109,7 @@ impl Watcher {
                     if !self.tell(Link::Refused(problem)).await {
                         return;
                     }
-                    REFUSED_AGAIN
+                    self.refusals.next(random())
                 }
                 End::Lost(reason) => {
                     refused = false;
@@ -168,17 +174,20 @@ impl Watcher {
         {
             return ended(&error);
         }
-        let mut connected = self.connect().await;
-        // A server that took the place of the old one has other credentials.
-        if matches!(connected, Err(End::Refused(_))) && self.session.relocate().await == Ok(true) {
-            connected = self.connect().await;
-        }
-        match connected {
+        let ended = match self.connect().await {
             Ok((socket, hello)) => match self.watch(socket, hello).await {
                 Ok(never) => match never {},
                 Err(end) => end,
             },
             Err(end) => end,
+        };
+        // A server that took the place of the old one has other credentials, and somebody may have
+        // signed in anew beside this.
+        match ended {
+            End::Refused(problem) if problem.status != 429 && self.session.refused().await => {
+                End::Again
+            }
+            ended => ended,
         }
     }
 
@@ -294,6 +303,7 @@ impl Watcher {
                             }
                             let complete = self.progress.follow(&message)?;
                             self.backoff.reset();
+                            self.refusals.reset();
                             let event = match message {
                                 ServerMessage::Hello(hello) => FeedEvent::Hello(hello),
                                 message => FeedEvent::Message(message),
@@ -357,6 +367,10 @@ async fn next(socket: &mut Socket, endpoint: &Endpoint) -> Result<Frame, End> {
                 }),
             );
         }
+        Message::Close(Some(frame)) if u16::from(frame.code) == CLOSE_SIGNED_OUT => {
+            let reason = frame.reason.to_string();
+            return Err(End::Refused(signed_out(endpoint, &reason)));
+        }
         Message::Close(frame) => {
             let reason = frame.map_or_else(String::new, |frame| frame.reason.to_string());
             return Err(End::Lost(if reason.is_empty() {
@@ -394,6 +408,7 @@ fn handshake(endpoint: &Endpoint) -> Result<Request<()>, Problem> {
         .into_client_request()
         .map_err(|_| wrong("not an address"))?;
     let headers = request.headers_mut();
+    headers.extend(crate::rest::own_headers());
     let offered = HeaderValue::from_str(&format!("{SUBPROTOCOL_ZSTD}, {SUBPROTOCOL_JSON}"));
     if let Ok(offered) = offered {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, offered);
@@ -405,6 +420,18 @@ fn handshake(endpoint: &Endpoint) -> Result<Request<()>, Problem> {
         headers.insert(name, value);
     }
     Ok(request)
+}
+
+/// The credentials of an open connection count no more.
+fn signed_out(endpoint: &Endpoint, reason: &str) -> Problem {
+    let detail = match reason {
+        "" => "your credentials count no more",
+        reason => reason,
+    };
+    Problem::new("not_signed_in", 401, detail).hint(format!(
+        "sign in again: skytower api login -e {}",
+        endpoint.shown()
+    ))
 }
 
 /// The server said why it ends this.
@@ -438,10 +465,15 @@ fn failed(endpoint: &Endpoint, error: tungstenite::Error) -> End {
             let body = response.body().as_deref().unwrap_or_default();
             let body = String::from_utf8_lossy(&body[..body.len().min(64 * 1024)]);
             let status = response.status();
-            let error = crate::rest::refusal(&url, status, &body);
+            let error = crate::rest::refusal(&url, status, response.headers(), &body);
             match error {
                 ClientError::NotSignedIn { ref detail, .. } => End::Refused(
-                    Problem::new("unauthorized", 401, detail.clone())
+                    Problem::new("not_signed_in", 401, detail.clone())
+                        .hint(error.hint().unwrap_or_default()),
+                ),
+                // To be asked less often is what it wants.
+                ClientError::TooMany { ref detail, .. } => End::Refused(
+                    Problem::new("too_many_attempts", 429, detail.clone())
                         .hint(error.hint().unwrap_or_default()),
                 ),
                 ClientError::Problem(problem) if !status.is_server_error() => End::Refused(problem),

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
-use reqwest::header::HeaderValue;
+use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::accounts::{IssuedToken, NewToken, PasswordChange, Rotation, TokenInfo};
 use super::{
     AuditQuery, AuditVerdict, ClientError, Detail, Health, IDEMPOTENCY_KEY, ListQuery, LogQuery,
     NewRequest, Page, path,
@@ -19,7 +20,7 @@ use crate::key::Key;
 use crate::kind::Kind;
 use crate::session::Session;
 use crate::text::Text;
-use crate::wire::Problem;
+use crate::wire::{CLIENT_HEADER, Problem};
 
 /// How long a call may take that waits for nothing.
 const CALL: Duration = Duration::from_secs(30);
@@ -170,6 +171,46 @@ impl Client {
         }))
     }
 
+    /// The caller's tokens; for administrators everybody's.
+    pub async fn tokens(&self) -> Result<Vec<TokenInfo>, ClientError> {
+        self.get(path::TOKENS).await
+    }
+
+    /// A new token. Its secret is in the answer, this once.
+    pub async fn create_token(&self, new: &NewToken) -> Result<IssuedToken, ClientError> {
+        let request = self.request_to(Method::POST, path::TOKENS).json(new);
+        let response = self.send(request.timeout(CALL)).await?;
+        self.json(response).await
+    }
+
+    /// A token counts no more, from now on.
+    pub async fn revoke_token(&self, id: &str) -> Result<(), ClientError> {
+        let request = self.request_to(Method::DELETE, &path::token(id));
+        self.send(request.timeout(CALL)).await.map(drop)
+    }
+
+    /// A new secret for a token.
+    pub async fn rotate_token(
+        &self,
+        id: &str,
+        rotation: &Rotation,
+    ) -> Result<IssuedToken, ClientError> {
+        let request = self.request_to(Method::POST, &path::rotate(id));
+        let response = self.send(request.json(rotation).timeout(CALL)).await?;
+        self.json(response).await
+    }
+
+    /// A new password for oneself.
+    pub async fn change_password(&self, change: &PasswordChange) -> Result<(), ClientError> {
+        // By hand: no secret can be serialised by accident.
+        let body = serde_json::json!({
+            "current": change.current.expose(),
+            "new": change.new.expose(),
+        });
+        let request = self.request_to(Method::POST, path::PASSWORD);
+        self.send(request.json(&body).timeout(CALL)).await.map(drop)
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         let request = self.request_to(Method::GET, path);
         let response = self.send(request.timeout(CALL)).await?;
@@ -188,9 +229,8 @@ impl Client {
         let again = request.try_clone();
         let first = self.send_once(request).await;
         let moved = match &first {
-            Err(ClientError::Unreachable { .. } | ClientError::NotSignedIn { .. }) => {
-                self.session.relocate().await.unwrap_or(false)
-            }
+            Err(ClientError::Unreachable { .. }) => self.session.relocate().await.unwrap_or(false),
+            Err(ClientError::NotSignedIn { .. }) => self.session.refused().await,
             _ => false,
         };
         match again.filter(|_| moved) {
@@ -204,7 +244,9 @@ impl Client {
                     return first;
                 };
                 *request.url_mut() = url;
-                request.headers_mut().remove(reqwest::header::AUTHORIZATION);
+                for name in [reqwest::header::AUTHORIZATION, reqwest::header::COOKIE] {
+                    request.headers_mut().remove(name);
+                }
                 let request = RequestBuilder::from_parts(self.http.clone(), request);
                 self.send_once(authorise(request, &endpoint.credentials))
                     .await
@@ -221,9 +263,9 @@ impl Client {
         if response.status().is_success() {
             return Ok(response);
         }
-        let status = response.status();
+        let (status, headers) = (response.status(), response.headers().clone());
         let body = limited(response, PROBLEM_LIMIT).await;
-        Err(refusal(&self.url(), status, &body))
+        Err(refusal(&self.url(), status, &headers, &body))
     }
 
     async fn json<T: DeserializeOwned>(&self, response: Response) -> Result<T, ClientError> {
@@ -262,6 +304,7 @@ fn rebase(url: &reqwest::Url, base: &str) -> Option<reqwest::Url> {
 pub(crate) fn http(endpoint: &Endpoint) -> Result<reqwest::Client, ClientError> {
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("skytower/", env!("CARGO_PKG_VERSION")))
+        .default_headers(own_headers())
         .connect_timeout(CONNECT)
         // A redirect would be to a page for people to sign in at, or take credentials elsewhere.
         .redirect(reqwest::redirect::Policy::none());
@@ -278,6 +321,13 @@ pub(crate) fn http(endpoint: &Endpoint) -> Result<reqwest::Client, ClientError> 
         why: super::Unreachable::Tls,
         detail: error.to_string().into(),
     })
+}
+
+/// What tells our calls from those of a page in a browser: the session cookie beside it was meant.
+pub(crate) fn own_headers() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(CLIENT_HEADER, HeaderValue::from_static("1"));
+    headers
 }
 
 /// Adds who is asking.
@@ -310,8 +360,23 @@ pub(crate) async fn limited(response: Response, limit: usize) -> String {
 }
 
 /// What an answer that is no success means.
-pub(crate) fn refusal(url: &str, status: StatusCode, body: &str) -> ClientError {
+pub(crate) fn refusal(
+    url: &str,
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &str,
+) -> ClientError {
     let problem = serde_json::from_str::<Problem>(body).ok();
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        let wait = headers.get(RETRY_AFTER).and_then(|wait| wait.to_str().ok());
+        let wait = wait.and_then(|wait| wait.trim().parse().ok());
+        return ClientError::TooMany {
+            detail: problem
+                .and_then(|problem| problem.detail)
+                .unwrap_or_else(|| format!("{url} was asked too often").into()),
+            wait: wait.map(Duration::from_secs),
+        };
+    }
     if status == StatusCode::UNAUTHORIZED || status.is_redirection() {
         let detail = problem
             .and_then(|problem| problem.detail)

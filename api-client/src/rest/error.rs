@@ -1,7 +1,9 @@
 //! What can go wrong between a client and its server, with what to do about it.
 
 use std::error::Error as _;
+use std::time::Duration;
 
+use crate::human;
 use crate::text::Text;
 use crate::wire::Problem;
 
@@ -48,6 +50,14 @@ pub enum ClientError {
         url: Text,
         /// What it says.
         detail: Text,
+    },
+    /// It was asked too often, or wrong passwords were tried too often.
+    #[error("{detail}")]
+    TooMany {
+        /// What it says.
+        detail: Text,
+        /// How long it wants not to be asked, when it says so.
+        wait: Option<Duration>,
     },
     /// The server speaks another version.
     #[error("{message}")]
@@ -118,6 +128,10 @@ impl ClientError {
             ClientError::NotSignedIn { url, .. } => {
                 Some(format!("sign in: skytower api login -e {url}").into())
             }
+            ClientError::TooMany { wait, .. } => Some(match wait {
+                Some(wait) => format!("try again in {}", human::span(wait.as_millis() as i64)).into(),
+                None => "try again in a while".into(),
+            }),
             ClientError::Version { hint, .. }
             | ClientError::Usage { hint, .. }
             | ClientError::Local { hint, .. } => Some(hint.clone()),
@@ -145,7 +159,7 @@ impl ClientError {
                 404 => 5,
                 _ => 1,
             },
-            ClientError::Garbled { .. } => 1,
+            ClientError::TooMany { .. } | ClientError::Garbled { .. } => 1,
         }
     }
 

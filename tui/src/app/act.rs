@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use skytower_api_client::action::{ActionOptions, ActionSpec, Danger, LOCAL};
 use skytower_api_client::entity::Entity;
+use skytower_api_client::feed::Link;
 use skytower_api_client::policy::{Verdict, may};
 use skytower_api_client::rest::NewRequest;
-use skytower_api_client::{Kind, Text};
+use skytower_api_client::{Kind, Text, policy};
 
 use super::model::{Model, Page, Tab};
 
@@ -186,9 +187,17 @@ pub(crate) fn why_not_with(
     match plan.refused.as_slice() {
         [] if action.kind == Kind::Source => Some(crate::start::NO_ENGINE_SHORT.to_owned()),
         [] => Some(format!("there is no {} under the cursor", action.kind)),
+        // It is about the caller: which row it is says nothing to it.
+        [(row, reason)] if only_looks_at(model, row) => Some(reason.to_string()),
         [(row, reason)] => Some(format!("{}: {reason}", row.name())),
         [(_, reason), rest @ ..] => Some(format!("{reason} ({} more)", rest.len())),
     }
+}
+
+/// The caller may only look at a row, whatever state it is in.
+fn only_looks_at(model: &Model, row: &Entity) -> bool {
+    let acts_there = |places: &Vec<Text>| places.contains(row.source());
+    policy::only_looks(&model.you).is_some() || !model.you.acts_at.as_ref().is_none_or(acts_there)
 }
 
 /// Why a command of the key table does nothing here; none when it does.
@@ -232,6 +241,7 @@ pub(crate) fn command_why_not(model: &Model, command: crate::keys::Command) -> O
             super::geometry::WIDE
         )),
         C::New => starts_why_not(model),
+        C::SignIn => sign_in_why_not(model),
         C::Demo => starts_why_not(model).or_else(|| {
             let there = "there is something already: `skytower demo` starts the team beside it";
             (!is_bare(model)).then(|| there.to_owned())
@@ -253,6 +263,17 @@ pub(crate) fn command_why_not(model: &Model, command: crate::keys::Command) -> O
             Some("there is nothing to filter".to_owned())
         }
         _ => None,
+    }
+}
+
+/// Why one cannot sign in now; none when one can.
+fn sign_in_why_not(model: &Model) -> Option<String> {
+    let said = |reason: &str| Some(reason.to_owned());
+    match &model.link {
+        _ if !model.options.signs_in => said("this server is your own: nobody signs in to it"),
+        Link::Refused(_) => None,
+        _ if model.you.name.is_empty() => said("the server did not ask who you are"),
+        _ => Some(format!("you are signed in as {}", model.you.name)),
     }
 }
 

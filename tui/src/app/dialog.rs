@@ -14,6 +14,9 @@ const PICKER_ROWS: u16 = 18;
 /// Rows of the dialog that starts something.
 const START_ROWS: u16 = 20;
 
+/// Rows of the box that asks who one is, without its reason.
+const SIGN_IN_ROWS: u16 = 8;
+
 /// A box in the middle of the screen, never over the keys' line.
 pub(crate) fn centred((columns, rows): (u16, u16), height: u16) -> Rect {
     let width = COLUMNS.min(columns.saturating_sub(2));
@@ -47,6 +50,11 @@ pub(crate) fn pick_window(area: Rect, picker: &Picker) -> (usize, usize) {
 /// The box of the dialog that starts something: the same for all of its steps.
 pub(crate) fn start_area(size: (u16, u16)) -> Rect {
     centred(size, START_ROWS)
+}
+
+/// The box that asks who one is, with so many lines of reason.
+pub(crate) fn sign_in_area(size: (u16, u16), reason: u16) -> Rect {
+    centred(size, reason + SIGN_IN_ROWS)
 }
 
 /// Cells for the text of a question.

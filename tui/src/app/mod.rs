@@ -16,6 +16,7 @@ mod msg;
 mod order;
 mod pick;
 mod reading;
+mod sign_in;
 mod start;
 mod typing;
 mod update;
@@ -25,7 +26,8 @@ pub(crate) use act::{called, command_why_not};
 pub use batch::Batch;
 pub use confirm::{Button, Confirm};
 pub(crate) use dialog::{
-    centred, confirm_area, confirm_buttons, confirm_room, inner, pick_area, pick_window, start_area,
+    centred, confirm_area, confirm_buttons, confirm_room, inner, pick_area, pick_window,
+    sign_in_area, start_area,
 };
 pub(crate) use geometry::{body, chrome as chrome_rows, fact_rows, flow, headings};
 pub use geometry::{detail_facts, list_area, preview_area, tabs_of};
@@ -33,14 +35,15 @@ pub(crate) use input::action_noun;
 pub(crate) use list::value as cell_value;
 pub use list::{Fold, Line, List, Scope};
 pub use log::{LogState, LogView, Place, Room, Row};
-pub use model::{Message, Model, Options, Overlay, Page, Severity, Tab};
+pub use model::{Message, Model, Options, Overlay, Page, READ_ONLY, Severity, Tab};
 pub use msg::{Effect, LogEvent, Mouse, Msg};
 pub use pick::{Choice, Item, Picker};
 pub(crate) use reading::{last_events, text_area, text_room};
+pub use sign_in::{Field, SignIn, Stage};
 pub use start::{Look, Starting, Step, Way};
 pub use typing::{Completion, Typing};
+pub(crate) use update::{SPIN_MS, sort_title, sources};
 pub use update::{settle, update};
-pub(crate) use update::{sort_title, sources};
 
 use skytower_api_client::Kind;
 

@@ -8,13 +8,14 @@ use skytower_api_client::entity::Entity;
 use skytower_api_client::feed::Link;
 use skytower_api_client::rest::Detail;
 use skytower_api_client::wire::{Caller, Role};
-use skytower_api_client::{EpochMs, Key, Kind, Table, Text};
+use skytower_api_client::{EpochMs, Key, Kind, Table, Text, policy};
 
 use super::batch::Batch;
 use super::confirm::Confirm;
 use super::list::{List, Scope, job_row};
 use super::log::LogView;
 use super::pick::Picker;
+use super::sign_in::SignIn;
 use super::start::Starting;
 use super::typing::Typing;
 use crate::keys;
@@ -33,6 +34,24 @@ pub struct Options {
     pub utc: bool,
     /// Makes this run's idempotency keys its own.
     pub run: String,
+    /// Nothing is to be changed from here.
+    pub read_only: bool,
+    /// One can sign in anew: it is not the server of this account alone.
+    pub signs_in: bool,
+}
+
+/// Why nothing is changed from here, when somebody said so.
+pub const READ_ONLY: &str = "this skytower is read-only: it was told to change nothing";
+
+impl Options {
+    /// What whom the server takes us for may do from here.
+    pub(crate) fn limited_here(&self, mut caller: Caller) -> Caller {
+        if self.read_only && policy::only_looks(&caller).is_none() {
+            caller.role = Role::Viewer;
+            caller.limited = Some(READ_ONLY.into());
+        }
+        caller
+    }
 }
 
 /// A tab of a detail page.
@@ -101,6 +120,8 @@ pub enum Overlay {
     Confirm(Confirm),
     /// Start something from a task file.
     Start(Box<Starting>),
+    /// Who is there?
+    SignIn(Box<SignIn>),
     /// How a request fares, target by target.
     Results {
         /// The request's row.
@@ -168,6 +189,8 @@ pub struct Model {
     pub batch: Option<Batch>,
     /// Counts logs and decisions.
     pub serial: u64,
+    /// When it was asked who one is, since the server refuses: the box does not open again by itself.
+    pub asked_who: Option<EpochMs>,
     /// Rows per kind, for the tabs.
     pub counts: BTreeMap<Kind, usize>,
 }
@@ -206,6 +229,7 @@ impl Model {
             pending: Vec::new(),
             batch: None,
             serial: 0,
+            asked_who: None,
             counts: BTreeMap::new(),
         }
     }

@@ -1,5 +1,6 @@
 //! Everything that happens to the dashboard, and everything it asks for.
 
+use skytower_api_client::credentials::{Credentials, Secret};
 use skytower_api_client::entity::Request;
 use skytower_api_client::feed::FeedEvent;
 use skytower_api_client::rest::{ClientError, Detail, NewRequest};
@@ -35,8 +36,8 @@ pub enum LogEvent {
 pub enum Msg {
     /// A key was pressed.
     Key(Chord),
-    /// Text was pasted.
-    Paste(String),
+    /// Text was pasted. It may be a password.
+    Paste(Secret),
     /// The mouse.
     Mouse(Mouse),
     /// The terminal has this size now.
@@ -53,6 +54,9 @@ pub enum Msg {
     Folder(String, Result<Vec<String>, String>),
     /// The task file at a path, or why not.
     Task(String, Box<Result<Read, String>>),
+    /// What the server says to the credentials that were sent under this number, in a sentence when
+    /// they count.
+    SignedIn(u64, Box<Result<Text, ClientError>>),
     /// Something was saved or copied, or not.
     Said(Result<Text, Text>),
     /// Time passed.
@@ -70,6 +74,13 @@ pub enum Effect {
     Refresh(Key),
     /// Connect now.
     Retry,
+    /// Ask the server whether it knows these, and go on with them when it does.
+    SignIn {
+        /// Comes back with the answer.
+        number: u64,
+        /// Who one says one is.
+        credentials: Credentials,
+    },
     /// The mirror does not fit any more: everything again.
     StartOver,
     /// Ask for an action.

@@ -14,9 +14,12 @@ use super::input;
 use super::log::{LogState, LogView};
 use super::model::{Model, Overlay, Page, Severity};
 use super::msg::{Effect, LogEvent, Msg};
+use super::sign_in::Stage;
 
 /// How long a message stays.
 const MESSAGE_MS: i64 = 12_000;
+/// How long a picture of what turns while one waits stays.
+pub(crate) const SPIN_MS: i64 = 120;
 
 /// Something happened at `at`: the model becomes what it is then.
 pub fn update(model: &mut Model, at: EpochMs, msg: Msg) -> Vec<Effect> {
@@ -27,7 +30,7 @@ pub fn update(model: &mut Model, at: EpochMs, msg: Msg) -> Vec<Effect> {
             settle(model);
             input::key(model, chord)
         }
-        Msg::Paste(text) => input::paste(model, &text),
+        Msg::Paste(text) => input::paste(model, text.expose()),
         Msg::Mouse(mouse) => {
             settle(model);
             input::mouse(model, mouse)
@@ -58,6 +61,10 @@ pub fn update(model: &mut Model, at: EpochMs, msg: Msg) -> Vec<Effect> {
         }
         Msg::Log(id, event) => {
             log(model, id, event);
+            Vec::new()
+        }
+        Msg::SignedIn(number, answer) => {
+            input::answered(model, number, *answer);
             Vec::new()
         }
         Msg::Said(Ok(text)) => {
@@ -110,8 +117,16 @@ fn tick_of_chrome(model: &Model) -> Option<i64> {
         Link::Live { .. } => None,
         _ => Some(1000),
     };
+    let checking = matches!(
+        model.overlays.last(),
+        Some(Overlay::SignIn(sign_in)) if matches!(sign_in.stage, Stage::Checking(_))
+    );
+    let checking = checking.then_some(SPIN_MS);
     let silent = model.is_live().then_some(5000);
-    [message, link, silent].into_iter().flatten().min()
+    [message, link, silent, checking]
+        .into_iter()
+        .flatten()
+        .min()
 }
 
 /// When the next visible age is written differently.
@@ -151,12 +166,18 @@ fn feed(model: &mut Model, event: FeedEvent) -> Vec<Effect> {
             {
                 model.offset_ms = *clock_offset_ms;
                 model.heard = Some(model.at);
+                // There is nothing to ask any more, and the next refusal is another one.
+                model.asked_who = None;
+                input::close_sign_in(model);
             }
             model.link = link;
+            if let Link::Refused(problem) = model.link.clone() {
+                input::refused(model, &problem);
+            }
             Vec::new()
         }
         FeedEvent::Hello(hello) => {
-            model.you = hello.you;
+            model.you = model.options.limited_here(hello.you);
             model.heard = Some(model.at);
             model.table.interrupted();
             model.all_dirty();

@@ -1,5 +1,6 @@
 //! The command line: one tree, read by the parser, completion, the manual and the documentation.
 
+mod accounts;
 mod audit;
 mod start;
 
@@ -8,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use skytower_api_client::Kind;
 
+pub use accounts::{NewTokenArgs, RotateArgs, Token, TokenScope};
 pub use audit::Audit;
 pub use start::{
     Demo, Exec, Jobs, JobsLaunch, Launch, OfJobs, OfServices, ServeUp, ServeUpdate, Services, Start,
@@ -62,6 +64,21 @@ pub struct Global {
         hide_default_value = true
     )]
     pub no_start: bool,
+
+    /// Change nothing: whatever would is refused (also `read_only = true` in the configuration file).
+    #[arg(
+        long,
+        global = true,
+        env = "SKYTOWER_READ_ONLY",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        default_value = "false",
+        value_parser = clap::builder::FalseyValueParser::new(),
+        hide_possible_values = true,
+        hide_default_value = true
+    )]
+    pub read_only: bool,
 
     /// When to colour.
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
@@ -169,6 +186,11 @@ pub enum Command {
     Logs(Logs),
     /// Wait until something is as wanted.
     Wait(Wait),
+    /// Tokens of your own at a server with accounts: list, make, revoke and rotate them.
+    #[command(subcommand)]
+    Token(Token),
+    /// Change your password at a server with accounts.
+    Password,
     /// A script that completes commands in a shell.
     Completion {
         /// The shell.
@@ -183,6 +205,26 @@ pub enum Command {
 }
 
 impl Command {
+    /// Something would be other than before, at the server or at what it watches.
+    pub fn changes(&self) -> bool {
+        match self {
+            Command::Jobs(jobs) => jobs.command.is_some(),
+            Command::Services(services) => services.command.is_some(),
+            Command::Token(token) => !matches!(token, Token::List { .. }),
+            Command::Cancel(_)
+            | Command::Stop(_)
+            | Command::Start(_)
+            | Command::Down(_)
+            | Command::Autostop(_)
+            | Command::Launch(_)
+            | Command::Exec(_)
+            | Command::Relaunch(_)
+            | Command::Demo(_)
+            | Command::Password => true,
+            _ => false,
+        }
+    }
+
     /// The kind whose rows a list command lists, and how.
     pub fn list(&self) -> Option<(Kind, &List)> {
         Some(match self {

@@ -7,12 +7,17 @@ pub mod console;
 pub mod demo;
 mod failure;
 pub mod fetch;
+mod info;
 mod lists;
+mod login;
 mod logs;
 pub mod output;
+mod prompt;
 mod show;
+pub mod sign_in;
 pub mod start;
 mod targets;
+mod token;
 mod verbs;
 mod wait;
 mod watch;
@@ -26,6 +31,8 @@ use skytower_api_client::session::Session;
 
 use args::{Command, Global, Queue};
 use console::Console;
+
+use crate::app::READ_ONLY;
 
 /// Runs a command that talks to a server.
 pub async fn run(command: Command, global: &Global, session: Session) -> Result<u8, Failure> {
@@ -48,12 +55,21 @@ pub async fn run(command: Command, global: &Global, session: Session) -> Result<
         Command::Audit(args) => audit::audit(&client, args, console).await,
         Command::Logs(args) => logs::logs(&client, args, console).await,
         Command::Wait(args) => wait::wait(&client, args, console).await,
+        Command::Token(command) => token::run(&client, command, console).await,
+        Command::Password => token::password(&client).await,
         // Lists are dealt with above; the others need no server, or are about it.
         _ => Err(Failure::usage(
             "this command does not go through a server",
             "see skytower --help",
         )),
     }
+}
+
+/// Nothing is changed from here, because somebody said so.
+pub fn read_only() -> Failure {
+    Failure::new(4, READ_ONLY).hint(
+        "leave out --read-only, SKYTOWER_READ_ONLY, or read_only in the configuration file to change something",
+    )
 }
 
 /// `skytower queue CLUSTER`.

@@ -13,13 +13,13 @@ use skytower_api_client::entity::{Cluster, Request, Service};
 use skytower_api_client::policy::{self, Verdict};
 use skytower_api_client::rest::{Client, LogQuery, NewRequest};
 use skytower_api_client::task::TaskFile;
-use skytower_api_client::wire::{Caller, Role};
+use skytower_api_client::wire::Caller;
 use skytower_api_client::{Entity, Key, Kind, Phase, Text, target};
 
 use super::args::{self, Command, Form, Global, Jobs, OfJobs, OfServices, Services};
 use super::console::{Console, emit};
+use super::sign_in::connected;
 use super::{Failure, fetch, logs, output, targets, verbs};
-use crate::connect::connect;
 use crate::start::{NO_ENGINE, NO_ENGINE_HINT, Read, engine, misfit, preview, read};
 
 /// How long the end of a task is waited for once its log has ended.
@@ -131,7 +131,7 @@ pub async fn run(command: &Command, global: &Global) -> Result<u8, Failure> {
             eprint!("{text}");
         }
     }
-    let client = &Client::new(connect(global).await?.session)?;
+    let client = &Client::new(connected(global).await?.session)?;
     let caller = client.health().await?.user.unwrap_or_default();
     let row = match wanted.target {
         None => engine_of(client).await?,
@@ -285,10 +285,8 @@ async fn here(client: &Client, kind: Kind, word: &str) -> Result<Arc<Entity>, Fa
 }
 
 fn denied(caller: &Caller, row: &Entity, reason: &str) -> Failure {
-    if caller.role == Role::Viewer {
-        return Failure::new(4, reason).hint(
-            "ask an administrator for the role `user`; `skytower api info` says who you are",
-        );
+    if verbs::only_looks_at(caller, row) {
+        return verbs::not_allowed(caller, reason);
     }
     let name = target::of(row);
     Failure::new(1, format!("{name}: {reason}"))

@@ -148,7 +148,7 @@ pub(super) async fn queue(client: &Client, cluster: &Entity) -> Result<Vec<Arc<E
             match &event {
                 FeedEvent::Link(Link::Refused(problem))
                 | FeedEvent::Message(ServerMessage::Error(problem)) => {
-                    return Err(watch::refused(problem));
+                    return Err(watch::refused(client, problem));
                 }
                 _ => {}
             }

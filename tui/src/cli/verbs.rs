@@ -61,7 +61,7 @@ pub(super) async fn change(
         let spec = action_for(verb, row.kind()).ok_or_else(|| cannot(verb, &row))?;
         match policy::may(&caller, spec, &options, &row) {
             Verdict::Denied { reason } => {
-                denied += usize::from(caller.role == Role::Viewer);
+                denied += usize::from(only_looks_at(&caller, &row));
                 results.push(refused(&row, reason));
             }
             _ => plan
@@ -100,13 +100,34 @@ pub(super) async fn change(
     }
     print(&results, &requests, args, console)?;
     if denied > 0 && denied == results.len() {
-        return Err(
-            Failure::new(4, "your role is viewer: you may look, not act").hint(
-                "ask an administrator of SkyPilot for the role `user`; `skytower api info` says who you are",
-            ),
-        );
+        let reason = policy::only_looks(&caller)
+            .or_else(|| results.first().and_then(|result| result.message.clone()));
+        return Err(not_allowed(&caller, reason.unwrap_or_default()));
     }
     Ok(exit_code(&results, args.dry_run))
+}
+
+/// The caller may not act on this row, whatever the action.
+pub(super) fn only_looks_at(caller: &Caller, row: &Entity) -> bool {
+    let acts_there = |places: &Vec<_>| places.contains(row.source());
+    policy::only_looks(caller).is_some() || !caller.acts_at.as_ref().is_none_or(acts_there)
+}
+
+/// Who may only look is told why, and what would help.
+pub(super) fn not_allowed(
+    caller: &Caller,
+    reason: impl Into<skytower_api_client::Text>,
+) -> Failure {
+    let hint = if caller.rules.read_only {
+        "its administrators can allow changes in its configuration"
+    } else if caller.limited.is_some() {
+        "sign in with a token that is for more: skytower token create NAME --scope act"
+    } else if caller.role == Role::Viewer {
+        "ask an administrator for the role `user`; `skytower api info` says who you are"
+    } else {
+        "`skytower api info` says who you are"
+    };
+    Failure::new(4, reason).hint(hint)
 }
 
 /// A key for one decision of a person: repeated calls make no second request.

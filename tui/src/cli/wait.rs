@@ -100,7 +100,7 @@ async fn until(client: &Client, rows: &[Arc<Entity>], until: Until) -> Result<En
         match &event {
             FeedEvent::Link(Link::Refused(problem))
             | FeedEvent::Message(ServerMessage::Error(problem)) => {
-                return Err(watch::refused(problem));
+                return Err(watch::refused(client, problem));
             }
             FeedEvent::Link(Link::Lost { reason, .. }) => {
                 eprintln!("warning: the connection is lost and tried again: {reason}");

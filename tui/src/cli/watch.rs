@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use skytower_api_client::feed::{Feed, FeedEvent, Link, apply};
 use skytower_api_client::query::Query;
-use skytower_api_client::rest::Client;
+use skytower_api_client::rest::{Client, ClientError};
 use skytower_api_client::table::Touch;
-use skytower_api_client::wire::{Caller, ServerMessage};
+use skytower_api_client::wire::{Caller, Problem, ServerMessage};
 use skytower_api_client::{Entity, EpochMs, Key, Kind, Table, human, target};
 
 use super::args::Output;
@@ -38,7 +38,9 @@ pub(super) async fn watch(
     while let Some(event) = events.recv().await {
         match &event {
             FeedEvent::Link(Link::Refused(problem))
-            | FeedEvent::Message(ServerMessage::Error(problem)) => return Err(refused(problem)),
+            | FeedEvent::Message(ServerMessage::Error(problem)) => {
+                return Err(refused(client, problem));
+            }
             FeedEvent::Link(Link::Lost { reason, .. }) => {
                 eprintln!("warning: the connection is lost and tried again: {reason}");
             }
@@ -70,8 +72,15 @@ pub(super) async fn watch(
 }
 
 /// A refusal as a failure of the command.
-pub(super) fn refused(problem: &skytower_api_client::wire::Problem) -> Failure {
-    skytower_api_client::rest::ClientError::Problem(problem.clone()).into()
+pub(super) fn refused(client: &Client, problem: &Problem) -> Failure {
+    match problem.status {
+        401 => ClientError::NotSignedIn {
+            url: client.session().endpoint().shown(),
+            detail: problem.to_string().into(),
+        },
+        _ => ClientError::Problem(problem.clone()),
+    }
+    .into()
 }
 
 /// A change in one line; none when nothing changed that a person would see.

@@ -45,6 +45,8 @@ pub enum Command {
     New,
     /// Start the sample team.
     Demo,
+    /// Say who one is, where the server refuses.
+    SignIn,
     /// To the page before.
     HistoryBack,
     /// Forward again.
@@ -228,6 +230,8 @@ const fn bind(
 /// Every key that is not an action's. The order is the order in footer and help.
 #[rustfmt::skip]
 pub const BINDINGS: &[Binding] = &[
+    // First in the footer, where it is possible at all.
+    bind(&["ctrl-l"], EVERYWHERE, Command::SignIn, Some("sign in"), Group::Program, "Signs in, where the server does not take who you are."),
     bind(&["enter"], ROWS, Command::Open, Some("open"), Group::See, "Opens what is under the cursor."),
     bind(&["l"], ROWS, Command::Logs, Some("logs"), Group::See, "Shows its log and follows it."),
     bind(&["L"], ROWS, Command::ControllerLogs, None, Group::See, "Shows the log of its controller, or of its launch."),

@@ -32,6 +32,14 @@ const ANSWER: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(25);
 /// A server that nobody needs ends by itself after this time.
 const IDLE: Duration = Duration::from_secs(3600);
+/// Variables that hold secrets, or addresses with them: the server is told on its standard input, and
+/// its environment can be read for as long as it runs.
+const SECRET_VARIABLES: &[&str] = &[
+    "SKYTOWER_TOKEN",
+    "SKYTOWER_ENDPOINT",
+    "SKYPILOT_SERVICE_ACCOUNT_TOKEN",
+    "SKYPILOT_API_SERVER_ENDPOINT",
+];
 /// Lines of the log that are shown when a start fails.
 const LOG_LINES: usize = 8;
 
@@ -266,7 +274,11 @@ fn spawn(home: &Path, watched: &Watched) -> Result<Child, ClientError> {
         // It was replaced or moved while it ran; Linux still knows what runs.
         program = PathBuf::from("/proc/self/exe");
     }
-    let started = Command::new(&program)
+    let mut command = Command::new(&program);
+    for name in SECRET_VARIABLES {
+        command.env_remove(name);
+    }
+    let started = command
         .arg("__server")
         .current_dir(home)
         .stdin(Stdio::piped())

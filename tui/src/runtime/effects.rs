@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use skytower_api_client::action::Start;
+use skytower_api_client::endpoint::Endpoint;
 use skytower_api_client::feed::FeedHandle;
 use skytower_api_client::rest::{Client, LogQuery};
 use skytower_api_client::{Text, human};
@@ -12,7 +13,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::AbortHandle;
 
 use crate::app::{Effect, LogEvent, Msg};
-use crate::start;
+use crate::{login, start};
 
 /// How often an action whose answer got lost is asked for again, under the same key.
 const TRIES: u32 = 3;
@@ -43,6 +44,26 @@ impl Executor {
             Effect::Refresh(key) => self.feed.refresh(key),
             Effect::Retry => self.feed.retry_now(),
             Effect::StartOver => self.feed.start_over(),
+            Effect::SignIn {
+                number,
+                credentials,
+            } => {
+                let feed = self.feed.clone();
+                tokio::spawn(async move {
+                    let session = client.session();
+                    let endpoint = Endpoint {
+                        credentials,
+                        ..session.endpoint()
+                    };
+                    let answer = login::renew(endpoint).await.map(|(endpoint, said)| {
+                        session.sign_in(endpoint.credentials);
+                        feed.retry_now();
+                        said
+                    });
+                    let message = Msg::SignedIn(number, Box::new(answer));
+                    let _ = replies.send(message).await;
+                });
+            }
             Effect::Create {
                 request,
                 idempotency_key,

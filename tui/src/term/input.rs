@@ -4,6 +4,8 @@ use crossterm::event::{
     Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEventKind,
 };
 
+use skytower_api_client::credentials::Secret;
+
 use crate::app::{Mouse, Msg};
 use crate::keys::{Chord, Code};
 
@@ -11,7 +13,7 @@ use crate::keys::{Chord, Code};
 pub fn message(event: Event) -> Option<Msg> {
     match event {
         Event::Key(key) if key.kind != KeyEventKind::Release => chord(key).map(Msg::Key),
-        Event::Paste(text) => Some(Msg::Paste(text)),
+        Event::Paste(text) => Some(Msg::Paste(Secret::new(text))),
         Event::Resize(columns, rows) => Some(Msg::Resize(columns, rows)),
         Event::Mouse(mouse) => Some(Msg::Mouse(match mouse.kind {
             MouseEventKind::Down(MouseButton::Left) => Mouse::Click(mouse.column, mouse.row),

@@ -105,7 +105,12 @@ fn who(model: &Model) -> String {
     if model.you.name.is_empty() {
         return String::new();
     }
-    format!("{} ({})", model.you.name, model.you.role.word())
+    let may = if model.options.read_only || model.you.rules.read_only {
+        "read-only"
+    } else {
+        model.you.role.word()
+    };
+    format!("{} ({may})", model.you.name)
 }
 
 /// How the link is, in few words; steady while nothing is wrong.
@@ -194,16 +199,21 @@ pub(super) fn third(model: &Model, pen: &mut Pen<'_>) -> Option<Position> {
     } else {
         y
     };
-    if let Link::Lost { reason, .. } = &model.link
-        && model.ready
-        && model.typing.is_none()
-    {
+    let lost = match &model.link {
+        Link::Lost { reason, .. } => Some(("Server lost", reason.to_string())),
+        Link::Refused(problem) if problem.status == 401 => {
+            Some(("Not signed in any more", problem.to_string()))
+        }
+        Link::Refused(problem) => Some(("The server refuses", problem.to_string())),
+        _ => None,
+    };
+    if let Some((what, reason)) = lost.filter(|_| model.ready && model.typing.is_none()) {
         let as_of = model.heard.map_or_else(
             || "the last state".to_owned(),
             |at| format!("the state of {}", human::clock(at, model.options.utc)),
         );
         let room = usize::from(pen.width()).saturating_sub(2);
-        let text = format!("Server lost, this is {as_of}: {reason}");
+        let text = format!("{what}, this is {as_of}: {reason}");
         pen.line(y, &cut(&text, room, Cut::End, pen.theme.ascii), Tone::Bad);
         return None;
     }
@@ -504,6 +514,15 @@ fn hints(model: &Model, pen: &mut Pen<'_>, y: u16) {
                 ]
             };
             for (key, what) in keys {
+                hints.push((key.into(), what.into()));
+            }
+        }
+        (Some(Overlay::SignIn(_)), _) => {
+            for (key, what) in [
+                ("Enter", "sign in"),
+                ("Tab", "another field"),
+                ("Esc", "close"),
+            ] {
                 hints.push((key.into(), what.into()));
             }
         }

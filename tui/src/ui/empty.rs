@@ -59,6 +59,12 @@ fn words(model: &Model, list: &List) -> Vec<(String, Tone)> {
                 lines.push(line(hint.to_string(), Tone::Plain));
             }
             lines.push(gap());
+            if command_why_not(model, Command::SignIn).is_none() {
+                lines.push(line(
+                    "^l                      signs in here".to_owned(),
+                    Tone::Dim,
+                ));
+            }
             lines.push(line(
                 "skytower api login      signs in".to_owned(),
                 Tone::Dim,

@@ -7,6 +7,7 @@ mod line;
 mod overlay;
 mod pen;
 mod preview;
+mod sign_in;
 mod start;
 mod table;
 mod text;

@@ -20,6 +20,7 @@ pub(super) fn draw(model: &Model, pen: &mut Pen<'_>) -> Option<Position> {
         Overlay::Help { typed, top } => Some(help(model, typed, *top, pen)),
         Overlay::Pick(picker) => Some(pick(picker, pen)),
         Overlay::Start(starting) => super::start::draw(starting, pen),
+        Overlay::SignIn(sign_in) => super::sign_in::draw(sign_in, model.at, pen),
         Overlay::Confirm(confirm) => confirm_box(confirm, pen),
         Overlay::Results { key, top } => {
             let row = model.table.get(key)?.clone();
@@ -42,9 +43,13 @@ pub(super) fn draw(model: &Model, pen: &mut Pen<'_>) -> Option<Position> {
 fn pick(picker: &Picker, pen: &mut Pen<'_>) -> Position {
     let fitting = picker.fitting();
     let whole = pick_area(pen.size(), picker);
-    pen.frame(whole, &picker.title, "", Tone::Title);
-    let area = inner(whole);
     let ascii = pen.theme.ascii;
+    // Beside its label a reason has little room.
+    let off = fitting.get(picker.at).and_then(|item| item.off.as_deref());
+    let room = usize::from(whole.width).saturating_sub(6);
+    let off = cut(off.unwrap_or_default(), room, Cut::End, ascii);
+    pen.frame(whole, &picker.title, &off, Tone::Title);
+    let area = inner(whole);
     let x = pen.put(
         area.x + 1,
         area.y,

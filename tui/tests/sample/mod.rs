@@ -475,7 +475,11 @@ pub fn administered(size: (u16, u16), rows: Vec<Arc<Entity>>) -> Model {
 
 /// A live dashboard with these rows.
 pub fn live(size: (u16, u16), rows: Vec<Arc<Entity>>) -> Model {
-    let mut model = empty(size);
+    fill(empty(size), rows)
+}
+
+/// A dashboard that becomes live with these rows.
+pub fn fill(mut model: Model, rows: Vec<Arc<Entity>>) -> Model {
     feed(
         &mut model,
         FeedEvent::Hello(Hello {

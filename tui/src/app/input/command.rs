@@ -4,7 +4,7 @@ use skytower_api_client::Kind;
 use skytower_api_client::action::{ActionOptions, actions_of};
 
 use super::navigation::{escape, history, open, open_log, other_tab, up, visit};
-use super::{Effects, picks, reading, rows, starting, typing};
+use super::{Effects, picks, reading, rows, signing, starting, typing};
 use crate::app::act::{command_why_not, copy_name, other_log};
 use crate::app::model::{Model, Overlay, Page, Severity};
 use crate::app::msg::Effect;
@@ -40,6 +40,7 @@ pub(super) fn run(model: &mut Model, command: Command) -> Effects {
         }
         C::New => return starting::open(model, None),
         C::Demo => return starting::demo(model),
+        C::SignIn => signing::open(model),
         C::Filter => typing::begin(model),
         C::HistoryBack | C::HistoryForward | C::HistoryLast => return history(model, command),
         C::Refresh => return refresh(model),

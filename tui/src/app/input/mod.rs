@@ -8,6 +8,7 @@ mod overlay;
 mod picks;
 mod reading;
 mod rows;
+mod signing;
 mod starting;
 mod typing;
 
@@ -19,6 +20,7 @@ use crate::keys::{self, Chord, Code, Command, Meaning};
 
 pub(crate) use acting::action_noun;
 pub(crate) use mouse::mouse;
+pub(crate) use signing::{answered, close as close_sign_in, refused};
 pub(crate) use starting::{came, listed};
 
 type Effects = Vec<Effect>;
@@ -56,11 +58,15 @@ pub(crate) fn key(model: &mut Model, chord: Chord) -> Effects {
 
 /// Text was pasted: into what is being typed, never into keys.
 pub(crate) fn paste(model: &mut Model, text: &str) -> Effects {
+    if let Some(Overlay::SignIn(sign_in)) = model.overlays.last_mut() {
+        sign_in.paste(text);
+        return Vec::new();
+    }
     let mut effects = Vec::new();
     let takes = model.typing.is_some()
         || matches!(
             model.overlays.last(),
-            Some(Overlay::Pick(_) | Overlay::Help { .. } | Overlay::Start(_))
+            Some(Overlay::Pick(_) | Overlay::Help { .. } | Overlay::Start(_) | Overlay::SignIn(_))
         );
     if takes {
         for c in Text::new(text).chars().take(400) {

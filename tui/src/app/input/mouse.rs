@@ -35,6 +35,7 @@ pub(crate) fn mouse(model: &mut Model, mouse: Mouse) -> Effects {
                         let code = if down { Code::PageDown } else { Code::PageUp };
                         starting.key(Chord::plain(code));
                     }
+                    Overlay::SignIn(_) => {}
                     Overlay::Confirm(confirm) => {
                         confirm.top = if down {
                             confirm.top + 1

@@ -8,7 +8,7 @@ use super::command::run;
 use super::navigation::visit;
 use super::picks::{AUTOSTOP, autostop_items};
 use super::rows::set_scope;
-use super::starting;
+use super::{signing, starting};
 use crate::app::confirm::Answer;
 use crate::app::dialog::{
     centred, confirm_area, confirm_buttons, confirm_room, pick_area, pick_window,
@@ -62,6 +62,7 @@ pub(super) fn key(model: &mut Model, chord: Chord) -> Effects {
             Vec::new()
         }
         Overlay::Start(_) => starting::key(model, chord),
+        Overlay::SignIn(_) => signing::key(model, chord),
         Overlay::Confirm(confirm) => {
             let answer = confirm.key(chord);
             answered(model, answer)
@@ -107,7 +108,7 @@ pub(super) fn click(model: &mut Model, at: Position) -> Effects {
         return Vec::new();
     };
     match overlay {
-        Overlay::Help { .. } | Overlay::Start(_) => Vec::new(),
+        Overlay::Help { .. } | Overlay::Start(_) | Overlay::SignIn(_) => Vec::new(),
         Overlay::Results { key, .. } => {
             let rows = model.table.get(key).and_then(|row| row.as_request());
             let rows = rows.map_or(0, |request| request.results.len() as u16);

@@ -245,6 +245,7 @@ pub(super) fn command_line(model: &Model) -> Picker {
         ("logs", Command::Logs),
         ("yaml", Command::Yaml),
         ("demo", Command::Demo),
+        ("sign in", Command::SignIn),
         ("refresh", Command::Refresh),
         ("help", Command::Help),
         ("quit", Command::Quit),
