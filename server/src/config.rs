@@ -1,8 +1,10 @@
 //! What a server is told when it starts.
 
 mod file;
+mod limits;
+mod network;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,14 +12,20 @@ use serde::Deserialize;
 use serde_json::json;
 use skytower_api_client::Text;
 use skytower_api_client::action::LOCAL;
-use skytower_api_client::credentials::Credentials;
+use skytower_api_client::credentials::{Credentials, Secret};
 use skytower_api_client::policy::{OthersPolicy, Rules};
+use skytower_api_client::wire::Role;
 
-pub use file::{FileConfig, FileError};
+pub(crate) use file::wrong_key_file;
+pub use file::{FileConfig, FileError, SAMPLE};
+pub use limits::{Deadlines, Limits};
+pub use network::{Network, NotANetwork};
 
 /// Where a server listens when nothing else was said.
-pub const DEFAULT_LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 46590);
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 46590);
+
+/// How long the audit is kept when nothing else was said: a year, and what an audit of that year takes.
+pub const AUDIT_KEEP: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
 /// What a server is told when it starts. It is read from standard input as JSON, because it holds
 /// secrets: those have no place in the arguments, the environment or a file.
@@ -27,10 +35,31 @@ pub struct Config {
     /// Where to listen. None means [`DEFAULT_LISTEN`], or any free port when that one is taken; an
     /// address that was asked for is taken or refused, never replaced.
     pub listen: Option<SocketAddr>,
+    /// Other machines may be spoken to without encryption, because somebody asked for it by name.
+    pub plain_http: bool,
+    /// Encryption by the server itself.
+    pub tls: Option<TlsConfig>,
+    /// The names that the server answers to, beside its own addresses. Empty: loopback names only on
+    /// loopback, and whatever name it is called by elsewhere.
+    pub hosts: Vec<String>,
+    /// The proxy that stands before the server.
+    pub proxy: Option<ProxyConfig>,
     /// The state folder.
     pub home: PathBuf,
     /// What to watch.
     pub sources: Vec<SourceConfig>,
+    /// People have accounts of their own here. Without, there is the token in the state folder alone.
+    pub accounts: bool,
+    /// Nothing is changed through this server.
+    pub read_only: bool,
+    /// How long the audit is kept; [`AUDIT_KEEP`] when none.
+    #[serde(rename = "audit_keep_ms", deserialize_with = "milliseconds")]
+    pub audit_keep: Option<Duration>,
+    /// How much strangers and clients may ask for.
+    pub limits: Limits,
+    /// How long each step of a connection may take.
+    #[serde(skip)]
+    pub deadlines: Deadlines,
     /// End by itself after so long without watchers and running requests.
     #[serde(rename = "idle_exit_ms", deserialize_with = "milliseconds")]
     pub idle_exit: Option<Duration>,
@@ -51,6 +80,44 @@ pub struct EngineConfig {
     pub program: Option<PathBuf>,
 }
 
+/// Encryption by the server itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate and those that lead to its authority, as PEM.
+    pub certificate: PathBuf,
+    /// The certificate's key, as PEM; nobody else may read it.
+    pub key: PathBuf,
+}
+
+/// A proxy that stands before the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyConfig {
+    /// Where its connections come from: only there are its headers believed.
+    pub addresses: Vec<Network>,
+    /// What it has to prove with that a person's name comes from it.
+    #[serde(default)]
+    pub secret: Option<Secret>,
+    /// The header in which it names the person that it has signed in.
+    #[serde(default)]
+    pub user_header: Option<String>,
+    /// What people are that it brings.
+    #[serde(default)]
+    pub role: Role,
+}
+
+/// As whom a source is asked to do what somebody wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActAs {
+    /// As whoever wants it, where its credentials are known: the source's own rules hold.
+    #[default]
+    Caller,
+    /// As the server.
+    Server,
+}
+
 /// One SkyPilot API server to watch.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,6 +129,29 @@ pub struct SourceConfig {
     /// Who to say one is.
     #[serde(default)]
     pub credentials: Credentials,
+    /// People may sign in here with the credentials that they have there.
+    #[serde(default = "yes")]
+    pub sign_in: bool,
+    /// As whom it is asked to do what somebody wants.
+    #[serde(default)]
+    pub act_as: ActAs,
+}
+
+impl SourceConfig {
+    /// A source where people may sign in and act as themselves.
+    pub fn new(name: impl Into<String>, url: impl Into<String>, credentials: Credentials) -> Self {
+        Self {
+            name: name.into(),
+            url: url.into(),
+            credentials,
+            sign_in: true,
+            act_as: ActAs::Caller,
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What is wrong with a configuration.
@@ -96,6 +186,15 @@ pub enum ConfigError {
     /// Nowhere to keep its state.
     #[error("no state folder was named: use --home FOLDER")]
     NoHome,
+    /// What a server cannot be called.
+    #[error("`{0}` cannot be the name of a host: leave out the scheme, the port and the path")]
+    Host(Text),
+    /// A proxy that cannot be believed, or that nobody can tell from others.
+    #[error("the proxy {0}")]
+    Proxy(&'static str),
+    /// A limit that lets nobody in.
+    #[error("the limit `{0}` is 0: then nobody could come in")]
+    Limit(&'static str),
 }
 
 fn milliseconds<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
@@ -129,14 +228,34 @@ impl Config {
                     "name": source.name,
                     "url": source.url,
                     "credentials": credentials(&source.credentials),
+                    "sign_in": source.sign_in,
+                    "act_as": source.act_as,
                 })
             })
             .collect();
+        let milliseconds = |span: Duration| span.as_millis() as u64;
         json!({
             "listen": self.listen,
+            "plain_http": self.plain_http,
+            "tls": self.tls.as_ref().map(|tls| {
+                json!({"certificate": tls.certificate, "key": tls.key})
+            }),
+            "hosts": self.hosts,
+            "proxy": self.proxy.as_ref().map(|proxy| {
+                json!({
+                    "addresses": proxy.addresses,
+                    "secret": proxy.secret.as_ref().map(Secret::expose),
+                    "user_header": proxy.user_header,
+                    "role": proxy.role,
+                })
+            }),
             "home": self.home,
             "sources": sources,
-            "idle_exit_ms": self.idle_exit.map(|span| span.as_millis() as u64),
+            "accounts": self.accounts,
+            "read_only": self.read_only,
+            "audit_keep_ms": self.audit_keep.map(milliseconds),
+            "limits": self.limits,
+            "idle_exit_ms": self.idle_exit.map(milliseconds),
             "others": self.others,
             "engine": self.engine.as_ref().map(|engine| {
                 json!({"folder": engine.folder, "program": engine.program})
@@ -149,8 +268,13 @@ impl Config {
     pub fn rules(&self) -> Rules {
         Rules {
             others: self.others,
-            ..Rules::default()
+            read_only: self.read_only,
         }
+    }
+
+    /// How long the audit is kept.
+    pub fn audit_keep(&self) -> Duration {
+        self.audit_keep.unwrap_or(AUDIT_KEEP)
     }
 
     /// Finds what cannot work before anything is touched.
@@ -165,8 +289,58 @@ impl Config {
                 return Err(ConfigError::SourceTwice(Text::new(&source.name)));
             }
         }
-        Ok(())
+        self.hosts.iter().try_for_each(|host| check_host(host))?;
+        self.proxy.iter().try_for_each(check_proxy)?;
+        self.limits.check()
     }
+}
+
+/// Finds what no `Host` header can name.
+fn check_host(host: &str) -> Result<(), ConfigError> {
+    let label = |label: &str| {
+        let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        !label.is_empty() && label.bytes().all(inner)
+    };
+    let name = host.split('.').all(label);
+    if name || host.parse::<IpAddr>().is_ok() {
+        return Ok(());
+    }
+    Err(ConfigError::Host(Text::new(host)))
+}
+
+/// Finds a proxy that would be believed too easily, or never.
+fn check_proxy(proxy: &ProxyConfig) -> Result<(), ConfigError> {
+    if proxy.addresses.is_empty() {
+        return Err(ConfigError::Proxy("has no addresses"));
+    }
+    if proxy.addresses.iter().any(Network::is_everybody) {
+        return Err(ConfigError::Proxy(
+            "would be anybody: list its own addresses",
+        ));
+    }
+    let Some(header) = &proxy.user_header else {
+        return Ok(());
+    };
+    if proxy.secret.is_none() {
+        return Err(ConfigError::Proxy(
+            "names people and proves nothing: give it a secret_file",
+        ));
+    }
+    let token = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    if header.is_empty() || !header.bytes().all(token) {
+        return Err(ConfigError::Proxy(
+            "names people in what is no header: use letters, digits and `-`",
+        ));
+    }
+    if ["authorization", "cookie", "host", "x-forwarded-for"]
+        .iter()
+        .any(|taken| header.eq_ignore_ascii_case(taken))
+    {
+        return Err(ConfigError::Proxy(
+            "names people in a header that means something else",
+        ));
+    }
+    Ok(())
 }
 
 /// Finds what cannot be watched, by its name and address alone.
@@ -203,16 +377,34 @@ fn check_source(source: &SourceConfig) -> Result<(), ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skytower_api_client::credentials::Secret;
 
     fn config() -> Config {
-        let source = |name: &str, credentials| SourceConfig {
-            name: name.to_owned(),
-            url: "http://127.0.0.1:46580".to_owned(),
-            credentials,
+        let source = |name: &str, credentials| {
+            SourceConfig::new(name, "http://127.0.0.1:46580", credentials)
         };
         Config {
             listen: Some(DEFAULT_LISTEN),
+            plain_http: true,
+            tls: Some(TlsConfig {
+                certificate: "/tmp/fullchain.pem".into(),
+                key: "/tmp/key.pem".into(),
+            }),
+            hosts: vec!["tower.example.com".to_owned()],
+            proxy: Some(ProxyConfig {
+                addresses: vec!["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()],
+                secret: Some(Secret::new("sh\"ared")),
+                user_header: Some("X-Auth-Request-Email".to_owned()),
+                role: Role::User,
+            }),
+            accounts: true,
+            read_only: true,
+            audit_keep: Some(Duration::from_hours(24)),
+            limits: Limits {
+                connections: Some(10),
+                strangers: Some(3),
+                ..Limits::default()
+            },
+            deadlines: Deadlines::default(),
             home: "/tmp/home".into(),
             sources: vec![
                 source("a", Credentials::None),
@@ -224,7 +416,11 @@ mod tests {
                         password: Secret::new("pass \" word"),
                     },
                 ),
-                source("d", Credentials::Cookie(Secret::new("k=v"))),
+                SourceConfig {
+                    sign_in: false,
+                    act_as: ActAs::Server,
+                    ..source("d", Credentials::Cookie(Secret::new("k=v")))
+                },
             ],
             idle_exit: Some(Duration::from_mins(10)),
             others: OthersPolicy::Deny,
@@ -241,7 +437,7 @@ mod tests {
         assert_eq!(Config::from_json(&config.to_json()).unwrap(), config);
         let printed = format!("{config:?}");
         assert!(
-            ["pass \\\" word", "k=v"]
+            ["pass \\\" word", "k=v", "ared"]
                 .iter()
                 .all(|secret| !printed.contains(secret)),
             "{printed}"
@@ -276,5 +472,22 @@ mod tests {
             "{shown}"
         );
         assert!(broken(|config| config.home = PathBuf::new()).contains("--home"));
+        for host in ["", "https://a", "a:1", "a/b", "a..b", "[::1]", "a b"] {
+            let mut config = config();
+            config.hosts = vec![host.to_owned()];
+            let shown = config.check().unwrap_err().to_string();
+            assert!(shown.contains("name of a host"), "{host:?}: {shown}");
+        }
+        let proxy = |change: fn(&mut ProxyConfig)| {
+            let mut config = config();
+            change(config.proxy.as_mut().unwrap());
+            config.check().unwrap_err().to_string()
+        };
+        assert!(proxy(|proxy| proxy.addresses.clear()).contains("no addresses"));
+        assert!(proxy(|proxy| proxy.addresses = vec!["::/0".parse().unwrap()]).contains("anybody"));
+        assert!(proxy(|proxy| proxy.secret = None).contains("secret_file"));
+        assert!(proxy(|proxy| proxy.user_header = Some("a b".into())).contains("no header"));
+        assert!(proxy(|proxy| proxy.user_header = Some("Cookie".into())).contains("else"));
+        assert!(broken(|config| config.limits.strangers = Some(0)).contains("`strangers`"));
     }
 }

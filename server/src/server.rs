@@ -18,7 +18,7 @@ use crate::attention::Attention;
 use crate::config::{Config, ConfigError, DEFAULT_LISTEN};
 use crate::guest::Standing;
 use crate::home::{Card, CardSource, Home, HomeError};
-use crate::http::{self, AppState, Meters};
+use crate::http::{self, AppState, Doors, Meters, Own, Strangers, Tls, TlsError};
 use crate::hub::Hub;
 use crate::logs::Logs;
 use crate::requests::Requests;
@@ -45,12 +45,22 @@ pub enum StartError {
     /// Its state folder cannot be used.
     #[error(transparent)]
     Home(#[from] HomeError),
-    /// An address that others can reach.
+    /// An address that others can reach, and nothing to tell people apart by.
     #[error(
-        "{0} can be reached from other machines, and this version has no accounts to tell people \
-         apart: listen on 127.0.0.1, and let others in through an SSH tunnel"
+        "{0} can be reached from other machines, and accounts are off: turn them on to tell people \
+         apart, or listen on 127.0.0.1 and let others in through an SSH tunnel"
     )]
-    NotLoopback(SocketAddr),
+    NoAccounts(SocketAddr),
+    /// An address that others can reach, in the clear.
+    #[error(
+        "{0} can be reached from other machines, and passwords would travel in the clear: name a \
+         certificate ([tls], or --tls-certificate and --tls-key), or the proxy before this server \
+         that encrypts ([proxy]), or ask for it by name (plain_http = true, or --plain-http)"
+    )]
+    InTheClear(SocketAddr),
+    /// Encryption that cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The address is taken or not to be had.
     #[error("cannot listen on {listen}: {error}")]
     Listen {
@@ -76,6 +86,7 @@ pub enum StartError {
 pub struct Server {
     home: Home,
     listener: TcpListener,
+    tls: Option<Arc<Tls>>,
     state: AppState,
     connections_over: mpsc::Receiver<()>,
     local: watch::Sender<Standing>,
@@ -123,13 +134,11 @@ impl Server {
         sources: impl FnOnce(&Arc<Hub>) -> Result<Vec<Arc<dyn Source>>, StartError>,
     ) -> Result<Self, StartError> {
         config.check()?;
-        if let Some(listen) = config.listen
-            && !listen.ip().is_loopback()
-        {
-            return Err(StartError::NotLoopback(listen));
-        }
+        check_reach(&config)?;
+        let tls = config.tls.as_ref().map(Tls::open).transpose()?;
         let home = Home::open(&config.home)?;
         let listener = listen(config.listen).await?;
+        let own = Own::new(address(&listener), &config);
         let hub = Arc::new(Hub::new());
         let sources: Arc<[Arc<dyn Source>]> = sources(&hub)?.into();
         let attention = Attention::new(sources.clone());
@@ -142,7 +151,7 @@ impl Server {
             attention,
             meters: Arc::new(Meters::default()),
             local: local.subscribe(),
-            port: port(&listener),
+            own,
             token: home.token(),
             config: Arc::new(config),
             hub,
@@ -154,6 +163,7 @@ impl Server {
         Ok(Self {
             home,
             listener,
+            tls,
             state,
             connections_over,
             local,
@@ -162,7 +172,7 @@ impl Server {
 
     /// Its address.
     pub fn url(&self) -> String {
-        format!("http://{}", address(&self.listener))
+        self.state.own.url()
     }
 
     /// The state it serves.
@@ -181,6 +191,7 @@ impl Server {
         let Self {
             home,
             listener,
+            tls,
             state,
             mut connections_over,
             local,
@@ -198,10 +209,20 @@ impl Server {
         if let Some(after) = state.config.idle_exit {
             tasks.spawn(idle_exit(state.clone(), after));
         }
+        let deadlines = state.config.deadlines;
+        if let Some(tls) = &tls {
+            tasks.spawn(tls.clone().follow(deadlines.certificate, stop.clone()));
+        }
+        let doors = Doors {
+            listener,
+            tls,
+            strangers: Strangers::new(&state.config),
+            deadlines,
+        };
         let router = http::router(state.clone());
         // The state holds one end of what every connection holds: it must not outlive this line.
         drop(state);
-        http::serve(listener, router, stop.clone(), GRACE).await;
+        http::serve(doors, router, stop.clone(), GRACE).await;
 
         tracing::info!("stopping");
         let over = async {
@@ -237,6 +258,24 @@ async fn engine_is_open(state: &AppState) {
     }
 }
 
+/// Other machines are let in only where people are told apart, and where nobody on the way can listen
+/// by mistake.
+fn check_reach(config: &Config) -> Result<(), StartError> {
+    let Some(listen) = config.listen else {
+        return Ok(());
+    };
+    if listen.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    if !config.accounts {
+        return Err(StartError::NoAccounts(listen));
+    }
+    if config.tls.is_none() && config.proxy.is_none() && !config.plain_http {
+        return Err(StartError::InTheClear(listen));
+    }
+    Ok(())
+}
+
 async fn listen(asked: Option<SocketAddr>) -> Result<TcpListener, StartError> {
     let listen = asked.unwrap_or(DEFAULT_LISTEN);
     let mut bound = TcpListener::bind(listen).await;
@@ -265,10 +304,6 @@ async fn listen(asked: Option<SocketAddr>) -> Result<TcpListener, StartError> {
 fn address(listener: &TcpListener) -> SocketAddr {
     // Only a socket that is not bound has no address.
     listener.local_addr().unwrap_or(DEFAULT_LISTEN)
-}
-
-fn port(listener: &TcpListener) -> u16 {
-    address(listener).port()
 }
 
 fn card(url: &str, state: &AppState) -> Card {

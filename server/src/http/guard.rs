@@ -1,4 +1,4 @@
-//! Who may come in: loopback names, our own pages, and those with the token.
+//! Who may come in: those with the token.
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
@@ -8,9 +8,9 @@ use skytower_api_client::Text;
 use skytower_api_client::rest::path;
 use skytower_api_client::wire::Problem;
 
-use super::AppState;
 use super::problem::Failure;
-use super::serve::Peer;
+use super::strangers::Peer;
+use super::{AppState, proxy};
 use crate::guest::Guest;
 
 /// Stands before every handler. Handlers find who asks (`Extension<Guest>`) when somebody is signed in.
@@ -19,13 +19,17 @@ pub(crate) async fn admit(
     mut request: Request,
     next: Next,
 ) -> Response {
-    if let Err(problem) = check_address(request.headers(), state.port) {
-        return Failure(problem).into_response();
-    }
     match signed_in(request.headers(), &state) {
         Some(true) => {
-            let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
-            let guest = Guest::new(state.local.clone(), Text::from("local"), peer);
+            let peer = request.extensions().get::<Peer>();
+            if let Some(Err(problem)) = peer.map(|peer| peer.known(&Text::from("local"))) {
+                return Failure(problem).into_response();
+            }
+            let address = peer.map(|peer| {
+                let before = state.config.proxy.as_ref();
+                proxy::client_address(peer.address(), request.headers(), before)
+            });
+            let guest = Guest::new(state.local.clone(), Text::from("local"), address);
             request.extensions_mut().insert(guest);
         }
         // Health says who answers to whoever asks, without credentials; a wrong token is always told.
@@ -51,115 +55,4 @@ fn signed_in(headers: &HeaderMap, state: &AppState) -> Option<bool> {
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
     });
     Some(token.is_some_and(|token| state.token.is(token)))
-}
-
-/// A page on another site can send requests to this address, and by changing what its own name
-/// resolves to it can read the answers too. Neither carries a loopback name of ours.
-fn check_address(headers: &HeaderMap, port: u16) -> Result<(), Problem> {
-    let host = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok())
-        .unwrap_or_default();
-    if !is_loopback(host) {
-        return Err(Problem::new(
-            "wrong_host",
-            421,
-            "this server answers to 127.0.0.1, [::1] and localhost only",
-        ));
-    }
-    for origin in headers.get_all(header::ORIGIN) {
-        let own = origin
-            .to_str()
-            .ok()
-            .and_then(|origin| origin.strip_prefix("http://"))
-            .is_some_and(|host| is_loopback(host) && port_of(host) == Some(port));
-        if !own {
-            return Err(Problem::new(
-                "foreign_origin",
-                403,
-                "pages of other sites may not talk to this server",
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn split(host: &str) -> (&str, Option<&str>) {
-    match host.rsplit_once(':') {
-        Some((name, port)) if !port.contains(']') => (name, Some(port)),
-        _ => (host, None),
-    }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let (name, port) = split(host);
-    let digits = port.is_none_or(|port| port.bytes().all(|b| b.is_ascii_digit()));
-    let name = name.to_ascii_lowercase();
-    digits
-        && (name == "localhost"
-            || name == "[::1]"
-            || name
-                .parse::<std::net::Ipv4Addr>()
-                .is_ok_and(|address| address.is_loopback()))
-}
-
-fn port_of(host: &str) -> Option<u16> {
-    split(host).1.map_or(Some(80), |port| port.parse().ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(host: Option<&str>, origin: Option<&str>) -> Option<u16> {
-        let mut headers = HeaderMap::new();
-        if let Some(host) = host {
-            headers.insert(header::HOST, host.parse().unwrap());
-        }
-        if let Some(origin) = origin {
-            headers.insert(header::ORIGIN, origin.parse().unwrap());
-        }
-        check_address(&headers, 46590)
-            .err()
-            .map(|problem| problem.status)
-    }
-
-    #[test]
-    fn only_loopback_names_are_answered() {
-        for host in [
-            "127.0.0.1:46590",
-            "localhost:46590",
-            "LOCALHOST",
-            "[::1]:46590",
-            "127.0.0.1",
-        ] {
-            assert_eq!(check(Some(host), None), None, "{host}");
-        }
-        for host in [
-            "evil.example:46590",
-            "localhost.evil.example",
-            "127.0.0.1.evil.example",
-            "localhost:1@evil",
-            "10.0.0.1",
-            "",
-        ] {
-            assert_eq!(check(Some(host), None), Some(421), "{host}");
-        }
-        assert_eq!(check(None, None), Some(421));
-    }
-
-    #[test]
-    fn only_our_own_pages_may_ask() {
-        let host = Some("127.0.0.1:46590");
-        assert_eq!(check(host, Some("http://127.0.0.1:46590")), None);
-        for origin in [
-            "http://evil.example",
-            "null",
-            "http://127.0.0.1:46591",
-            "https://127.0.0.1:46590",
-            "http://127.0.0.1:46590.evil.example",
-        ] {
-            assert_eq!(check(host, Some(origin)), Some(403), "{origin}");
-        }
-    }
 }
