@@ -154,6 +154,7 @@ async fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(deadlines.head)
         // Of headers there are a hundred at most, which is what hyper says without being asked.
+        .max_header_size(super::HEAD_LIMIT)
         .max_buf_size(super::HEAD_LIMIT)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();

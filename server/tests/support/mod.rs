@@ -169,12 +169,20 @@ pub async fn start_in(
     folder: Arc<TempDir>,
     idle_exit: Option<Duration>,
 ) -> Result<Running, StartError> {
-    let config = Config {
+    start_with(folder, |config| config.idle_exit = idle_exit).await
+}
+
+/// A server that was told something else than usual.
+pub async fn start_with(
+    folder: Arc<TempDir>,
+    change: impl FnOnce(&mut Config),
+) -> Result<Running, StartError> {
+    let mut config = Config {
         listen: Some("127.0.0.1:0".parse().unwrap()),
         home: folder.path().to_owned(),
-        idle_exit,
         ..Config::default()
     };
+    change(&mut config);
     let source = Arc::new(Played {
         name: "lab".into(),
         caller: watch::Sender::new(Some(caller(None))),
