@@ -79,6 +79,8 @@ pub struct Deadlines {
     pub head: Duration,
     /// Until somebody has signed in, everything together.
     pub stranger: Duration,
+    /// One message to a watching client, until it has taken it.
+    pub write: Duration,
     /// How often the files of a certificate are looked at.
     pub certificate: Duration,
 }
@@ -89,6 +91,7 @@ impl Default for Deadlines {
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(10),
             stranger: Duration::from_mins(1),
+            write: Duration::from_secs(30),
             certificate: Duration::from_secs(5),
         }
     }

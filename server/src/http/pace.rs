@@ -25,12 +25,23 @@ impl Pace {
         }
     }
 
-    /// Takes one; false when there is none.
-    pub(crate) fn take(&mut self, now: Instant) -> bool {
+    fn fill(&mut self, now: Instant) {
         let passed: Duration = now.saturating_duration_since(self.at);
         self.at = now;
         let filled = self.tokens + passed.as_secs_f64() * self.per_second;
         self.tokens = filled.min(self.per_second * BURST);
+    }
+
+    /// Takes so many, whether they are there or not: how long it is until they will have been.
+    pub(crate) fn owe(&mut self, count: usize, now: Instant) -> Duration {
+        self.fill(now);
+        self.tokens -= count as f64;
+        Duration::try_from_secs_f64(-self.tokens / self.per_second).unwrap_or_default()
+    }
+
+    /// Takes one; false when there is none.
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
+        self.fill(now);
         let any = self.tokens >= 1.0;
         if any {
             self.tokens -= 1.0;
@@ -53,6 +64,17 @@ mod tests {
         assert_eq!(taken(&mut pace, Duration::from_millis(550)), 5);
         // However long it was quiet, it is no more than the burst.
         assert_eq!(taken(&mut pace, Duration::from_hours(1)), 30);
+    }
+
+    #[test]
+    fn what_was_taken_in_advance_is_waited_for() {
+        let begin = Instant::now();
+        let mut pace = Pace::new(100, begin);
+        assert_eq!(pace.owe(300, begin), Duration::ZERO);
+        assert_eq!(pace.owe(50, begin), Duration::from_millis(500));
+        let later = begin + Duration::from_millis(500);
+        assert_eq!(pace.owe(0, later), Duration::ZERO);
+        assert_eq!(pace.owe(100, later), Duration::from_secs(1));
     }
 
     #[test]

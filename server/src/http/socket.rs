@@ -2,13 +2,15 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
+use super::pace::Pace;
 use super::strangers::Peer;
 
 /// What the kernel may hold for a client that does not read. Enough for a few megabytes per second
@@ -20,12 +22,23 @@ const UNSENT: u32 = 16 * 1024;
 /// hold its place for a quarter of an hour otherwise.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
+/// A websocket is read this fast for each message that it may send in a second, in bytes. A message can
+/// come in any number of pieces, which nobody counts; what is sent faster waits in the kernel.
+const READ_PER_MESSAGE: u32 = 4 * 1024;
+
 /// A connection's socket. Its place is taken as long as it is open, as a websocket too.
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: Stream,
     peer: Peer,
-    watched: bool,
+    websocket: Option<Throttle>,
+}
+
+/// How fast a websocket is read.
+#[derive(Debug)]
+struct Throttle {
+    pace: Pace,
+    wait: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug)]
@@ -51,7 +64,7 @@ impl Socket {
         Self {
             stream: Stream::Plain(stream),
             peer,
-            watched: false,
+            websocket: None,
         }
     }
 
@@ -59,7 +72,7 @@ impl Socket {
         Self {
             stream: Stream::Encrypted(Box::new(stream)),
             peer,
-            watched: false,
+            websocket: None,
         }
     }
 
@@ -70,9 +83,17 @@ impl Socket {
         }
     }
 
-    /// A log may be read by somebody who has stopped to think; a websocket has its heartbeat.
-    fn watch(&mut self) {
-        self.watched = true;
+    /// Looks whether it has become a websocket. A log may be read by somebody who has stopped to think;
+    /// a websocket has its heartbeat.
+    fn look(&mut self) {
+        if self.websocket.is_some() || !self.peer.is_upgraded() {
+            return;
+        }
+        let per_second = self.peer.messages_per_second();
+        self.websocket = Some(Throttle {
+            pace: Pace::new(per_second.saturating_mul(READ_PER_MESSAGE), Instant::now()),
+            wait: None,
+        });
         let socket = socket2::SockRef::from(self.tcp());
         if let Err(error) = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)) {
             tracing::debug!(%error, "a socket could not be tuned");
@@ -80,13 +101,26 @@ impl Socket {
     }
 
     fn written(&mut self) -> Pin<&mut (dyn AsyncWrite + Unpin + Send)> {
-        if !self.watched && self.peer.is_upgraded() {
-            self.watch();
-        }
+        self.look();
         match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream),
             Stream::Encrypted(stream) => Pin::new(&mut **stream),
         }
+    }
+}
+
+impl Throttle {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(wait) = &mut self.wait {
+            ready!(wait.as_mut().poll(cx));
+            self.wait = None;
+        }
+        Poll::Ready(())
+    }
+
+    fn read(&mut self, bytes: usize) {
+        let early = self.pace.owe(bytes, Instant::now());
+        self.wait = (!early.is_zero()).then(|| Box::pin(sleep(early)));
     }
 }
 
@@ -96,10 +130,22 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+        self.look();
+        let Self {
+            stream, websocket, ..
+        } = &mut *self;
+        if let Some(throttle) = websocket {
+            ready!(throttle.poll_ready(cx));
+        }
+        let before = into.filled().len();
+        let read = match stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, into),
             Stream::Encrypted(stream) => Pin::new(&mut **stream).poll_read(cx, into),
+        };
+        if let Some(throttle) = websocket {
+            throttle.read(into.filled().len() - before);
         }
+        read
     }
 }
 
@@ -140,20 +186,47 @@ impl AsyncWrite for Socket {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::config::Limits;
     use crate::http::Strangers;
-    use tokio::io::AsyncWriteExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
-    use tokio::time::Instant;
+
+    async fn pair(messages_per_second: u32) -> (TcpStream, Socket) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let here = listener.local_addr().unwrap();
+        let client = TcpStream::connect(here).await.unwrap();
+        let (stream, address) = listener.accept().await.unwrap();
+        let all = Strangers::new(&Config {
+            limits: Limits {
+                messages_per_second,
+                ..Limits::default()
+            },
+            ..Config::default()
+        });
+        let peer = all.arrive(address, here, Instant::now()).unwrap();
+        (client, Socket::plain(stream, peer))
+    }
+
+    #[tokio::test]
+    async fn a_websocket_that_sends_too_fast_is_left_to_wait_and_nothing_is_lost() {
+        const SENT: usize = 16 * 1024;
+        let (mut client, mut socket) = pair(1).await;
+        let mut read = vec![0; SENT];
+        client.write_all(&[b'a'; SENT]).await.unwrap();
+        // What was a request's body is read as it comes.
+        socket.read_exact(&mut read).await.unwrap();
+        assert!(socket.websocket.is_none());
+        socket.peer.upgrade();
+        client.write_all(&[b'b'; SENT]).await.unwrap();
+        socket.read_exact(&mut read).await.unwrap();
+        assert_eq!(read, [b'b'; SENT]);
+        // More than the three seconds' worth that may come at once: the rest has its time.
+        assert!(socket.websocket.unwrap().wait.is_some());
+    }
 
     #[tokio::test]
     async fn a_websocket_whose_machine_is_gone_is_given_up_and_a_log_that_waits_is_not() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let here = listener.local_addr().unwrap();
-        let _client = TcpStream::connect(here).await.unwrap();
-        let (stream, address) = listener.accept().await.unwrap();
-        let all = Strangers::new(&Config::default());
-        let peer = all.arrive(address, here, Instant::now()).unwrap();
-        let mut socket = Socket::plain(stream, peer.clone());
+        let (_client, mut socket) = pair(1).await;
         let patience = |socket: &Socket| {
             let tcp = socket2::SockRef::from(socket.tcp());
             tcp.tcp_user_timeout().unwrap()
@@ -161,7 +234,7 @@ mod tests {
         let default = |patience: Option<Duration>| patience.is_none_or(|span| span.is_zero());
         socket.write_all(b"a").await.unwrap();
         assert!(default(patience(&socket)));
-        peer.upgrade();
+        socket.peer.upgrade();
         socket.write_all(b"b").await.unwrap();
         assert_eq!(patience(&socket), Some(UNACKNOWLEDGED));
     }

@@ -31,6 +31,7 @@ struct Inner {
     connections: usize,
     strangers: usize,
     per_user: usize,
+    messages_per_second: u32,
     proxy: Option<ProxyConfig>,
     counts: Mutex<Counts>,
 }
@@ -81,6 +82,7 @@ impl Strangers {
             connections: config.limits.connections(),
             strangers: config.limits.strangers(),
             per_user: config.limits.connections_per_user,
+            messages_per_second: config.limits.messages_per_second,
             proxy: config.proxy.clone(),
             counts: Mutex::default(),
         }))
@@ -173,6 +175,11 @@ impl Peer {
     /// The server's end of it.
     pub(crate) fn here(&self) -> SocketAddr {
         self.0.here
+    }
+
+    /// How many messages it may send in a second as a websocket.
+    pub(crate) fn messages_per_second(&self) -> u32 {
+        self.0.all.0.messages_per_second
     }
 
     /// Somebody has signed in on it: it is a stranger no longer, and counts as one of the user's

@@ -40,8 +40,6 @@ const SUBSCRIBE_WITHIN: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(20);
 /// A sign of life when nothing else was sent.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// One message has to be taken within this time, or its client counts as stuck.
-const WRITE_WITHIN: Duration = Duration::from_secs(30);
 /// A close frame has to be taken within this time.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// tungstenite's own default of 128 KiB is paid by every idle connection.
@@ -398,10 +396,12 @@ impl Link {
     async fn send(&mut self, frame: Bytes) -> ControlFlow<End> {
         let size = frame.len();
         let message = self.message(frame);
+        // One that is not taken in time: its client counts as stuck.
+        let within = self.state.config.deadlines.write;
         // Mostly there is room and it is done at once: then nothing else is looked at.
         let sent = tokio::select! {
             biased;
-            sent = timeout(WRITE_WITHIN, self.socket.send(message)) => sent,
+            sent = timeout(within, self.socket.send(message)) => sent,
             () = self.state.stop.cancelled() => return ControlFlow::Break(End::Stopping),
         };
         match sent {

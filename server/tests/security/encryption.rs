@@ -193,7 +193,6 @@ async fn case_16_a_certificate_that_changes_is_read_again_and_open_websockets_go
 
     // A pair that does not fit changes nothing.
     fs::write(folder.path().join("fullchain.pem"), &new.certificate).unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(handshake(&server, trusting(&[&old], BOTH)).await.is_ok());
     new.write(folder.path());
     let turned = async {

@@ -96,9 +96,10 @@ async fn case_04_a_token_in_the_address_is_no_credential_and_in_no_log() {
             assert!(!both.body.contains(secret), "{}", both.body);
         }
     }
+    let secret = secret.clone();
     server.stop().await;
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    assert!(log.contains("serving"), "{log}");
+    assert!(log.contains("serving") && !log.contains(&secret), "{log}");
 }
 
 /// One request, as its bytes are; the answer, and whatever comes after it.

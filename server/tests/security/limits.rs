@@ -132,7 +132,8 @@ async fn a_stranger_gets_one_answer_and_not_all_the_time_there_is() {
     assert_eq!(known.answer().await.unwrap().status, 200);
     // Whoever is known stays, and so does a websocket.
     let mut watching = server.connect().await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // One that came later is sent away: their time is over too.
+    assert!(slow(&server, 1).await[0].is_closed().await);
     watching.subscribe(None).await;
     watching.next_ready().await;
     known
@@ -225,6 +226,69 @@ async fn case_28_a_long_question_is_refused_and_a_nasty_one_is_answered() {
     if let Some(answer) = raw.answer().await {
         assert!([414, 431].contains(&answer.status), "{answer:?}");
     }
+    server.stop().await;
+}
+
+/// What the server counts, by its name in the measurements.
+async fn measured(server: &Running, name: &str) -> u64 {
+    let answer = ask(server, "/metrics", &token(server)).await;
+    let mut lines = answer.body.lines();
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_24_and_25_who_reads_nothing_or_a_byte_at_a_time_is_cut_and_others_are_served() {
+    let server = limited(|config| config.deadlines.write = Duration::from_millis(500)).await;
+    let mut healthy = server.connect().await;
+    healthy.subscribe(None).await;
+    healthy.next_ready().await;
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let mut raw = Raw::watch(&server).await;
+        raw.send(&crate::raw::frame(0x81, br#"{"type":"subscribe"}"#))
+            .await;
+        slow.push(raw);
+    }
+    until(|| *server.hub.watchers().borrow() == 3).await;
+    let mut trickling = slow.pop().unwrap();
+    let trickle = tokio::spawn(async move {
+        let mut bytes = 0_u64;
+        while trickling.byte().await {
+            bytes += 1;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        bytes
+    });
+    // More than the kernel holds for them.
+    let mut revision = 0;
+    for round in 0..16_u64 {
+        let noise = |id: i64| {
+            let words = (0..64)
+                .map(|i| (round + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ (id * 64 + i) as u64));
+            words.map(|word| format!("{word:016x}")).collect::<String>()
+        };
+        server
+            .hub
+            .commit((0..1000).map(|id| upsert(job(id, "default", &noise(id)))));
+        revision += 1;
+        healthy
+            .follow_until(|copy| copy.revision() == revision)
+            .await;
+    }
+    let cut = async {
+        while measured(&server, "skytower_stuck_clients_total").await < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within(cut).await;
+    // Their places are free.
+    until(|| *server.hub.watchers().borrow() == 1).await;
+    trickle.abort();
+    server.hub.commit([upsert(job(1, "default", "after"))]);
+    healthy
+        .follow_until(|copy| copy.revision() == revision + 1)
+        .await;
     server.stop().await;
 }
 

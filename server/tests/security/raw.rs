@@ -175,6 +175,12 @@ impl Raw {
         }
     }
 
+    /// Reads one byte, past what else is there; false at the end.
+    pub(crate) async fn byte(&mut self) -> bool {
+        let read = within(self.stream.read(&mut [0])).await;
+        read.is_ok_and(|some| some > 0)
+    }
+
     /// The connection ends without another word.
     pub(crate) async fn is_closed(&mut self) -> bool {
         while self.more().await {}
