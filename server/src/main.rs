@@ -14,6 +14,10 @@ use skytower_server::{Config, EngineConfig, SourceConfig};
 /// Watches SkyPilot once for a whole organisation and pushes every change to its clients.
 #[derive(Parser)]
 #[command(name = "skytower-server", version)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 struct Arguments {
     /// Configuration file (TOML); what is said here goes before it, and sources add up
     #[arg(long, value_name = "FILE")]

@@ -134,7 +134,7 @@ fn load(files: &TlsConfig) -> Result<Arc<ServerConfig>, TlsError> {
     };
     let certificate = &files.certificate;
     let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(|all| all.collect::<Result<Vec<_>, _>>())
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| bad(certificate, "certificate", &error))?;
     if chain.is_empty() {
         return Err(bad(certificate, "certificate", &PemError::NoItemsFound));

@@ -324,7 +324,8 @@ impl Program {
         let mut running = start().await;
         // The server under test is the program; of the one here only its clients are used.
         running.url = home::card(&home).unwrap().url;
-        running.token = home::read_token(&home).unwrap().expose().to_owned();
+        let token = home::read_token(&home).unwrap();
+        token.expose().clone_into(&mut running.token);
         running
     }
 }
