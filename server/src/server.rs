@@ -209,6 +209,13 @@ impl Server {
         if let Some(after) = state.config.idle_exit {
             tasks.spawn(idle_exit(state.clone(), after));
         }
+        if let Some(room) = state.config.limits.short_of() {
+            tracing::warn!(
+                room,
+                "more connections are allowed than the limit on file descriptors has room for: raise it \
+                 (ulimit -n, LimitNOFILE)"
+            );
+        }
         let deadlines = state.config.deadlines;
         if let Some(tls) = &tls {
             tasks.spawn(tls.clone().follow(deadlines.certificate, stop.clone()));

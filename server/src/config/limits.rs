@@ -50,6 +50,14 @@ impl Limits {
         self.strangers.unwrap_or(all / 4).clamp(1, all)
     }
 
+    /// How many connections there is room for, where more are allowed than that.
+    pub fn short_of(&self) -> Option<usize> {
+        let room = room(getrlimit(Resource::Nofile).current);
+        self.connections
+            .is_some_and(|all| all > room)
+            .then_some(room)
+    }
+
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let limits = [
             ("connections", self.connections == Some(0)),

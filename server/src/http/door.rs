@@ -4,6 +4,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use skytower_api_client::rest::path;
 use skytower_api_client::wire::Problem;
 
 use super::problem::Failure;
@@ -30,7 +31,8 @@ pub(crate) async fn pass(
         let problem = Problem::new("no_connection", 500, "the request came over no connection");
         return Failure(problem).into_response();
     };
-    let checked = check(&state, request.headers_mut(), &peer);
+    let checked = check_way(&state, &request, &peer)
+        .and_then(|()| check(&state, request.headers_mut(), &peer));
     let (mut response, over) = match checked {
         Ok(()) => (next.run(request).await, false),
         Err(problem) => (Failure(problem).into_response(), true),
@@ -46,6 +48,23 @@ pub(crate) async fn pass(
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// Whether the server lives may be asked from anywhere, as an orchestrator does; nothing else goes past
+/// the proxy that encrypts.
+fn check_way(state: &AppState, request: &Request, peer: &Peer) -> Result<(), Problem> {
+    let secret = |name| request.headers().contains_key(name);
+    let harmless = request.uri().path() == path::HEALTH
+        && !secret(header::AUTHORIZATION)
+        && !secret(header::COOKIE);
+    if harmless || !proxy::is_passed_by(peer.address().ip(), &state.config) {
+        return Ok(());
+    }
+    let sentence = "this server is reached through the proxy before it, which encrypts";
+    Err(Problem::new("past_the_proxy", 403, sentence).hint(
+        "use the proxy's address; what you sent now could be read on the way: if it was a password, \
+         change it",
+    ))
 }
 
 fn check(state: &AppState, headers: &mut HeaderMap, peer: &Peer) -> Result<(), Problem> {

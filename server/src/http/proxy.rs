@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use axum::http::{HeaderMap, HeaderName};
 use skytower_api_client::wire::Problem;
 
-use crate::config::ProxyConfig;
+use crate::config::{Config, ProxyConfig};
 use crate::home::TokenHash;
 
 /// Whose requests a proxy passes on; it adds each client at the end.
@@ -34,6 +34,16 @@ const SAID_BY_PROXIES: [&str; 8] = [
 /// Is this the address of a proxy that is believed.
 pub fn is_trusted(peer: IpAddr, config: Option<&ProxyConfig>) -> bool {
     config.is_some_and(|config| config.addresses.iter().any(|all| all.contains(peer)))
+}
+
+/// Somebody has gone past the proxy although it alone encrypts: what is sent so can be read on the way.
+/// Not so on this machine, nor where that was asked for by name.
+pub fn is_passed_by(peer: IpAddr, config: &Config) -> bool {
+    config.proxy.is_some()
+        && config.tls.is_none()
+        && !config.plain_http
+        && !peer.to_canonical().is_loopback()
+        && !is_trusted(peer, config.proxy.as_ref())
 }
 
 /// Whose request it is: the last one in the chain of proxies that is none of ours.
@@ -139,6 +149,7 @@ pub fn strip(headers: &mut HeaderMap, peer: IpAddr, config: Option<&ProxyConfig>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::TlsConfig;
     use skytower_api_client::credentials::Secret;
 
     const USER: &str = "x-auth-request-email";
@@ -300,6 +311,38 @@ mod tests {
         let mut headers = headers(&[("x-who", b"x"), ("x_who", b"x")]);
         strip(&mut headers, "192.0.2.1".parse().unwrap(), Some(&own));
         assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn who_goes_past_the_proxy_is_told_from_who_may() {
+        let behind = Config {
+            proxy: Some(config()),
+            ..Config::default()
+        };
+        let passed_by = |peer: &str, config: &Config| is_passed_by(peer.parse().unwrap(), config);
+        assert!(passed_by("192.0.2.1", &behind) && passed_by("::ffff:192.0.2.1", &behind));
+        for peer in [
+            "127.0.0.1",
+            "127.0.0.9",
+            "::1",
+            "::ffff:127.0.0.1",
+            "10.1.2.3",
+        ] {
+            assert!(!passed_by(peer, &behind), "{peer}");
+        }
+        for open in [
+            Config {
+                plain_http: true,
+                ..behind.clone()
+            },
+            Config {
+                tls: Some(TlsConfig::default()),
+                ..behind.clone()
+            },
+            Config::default(),
+        ] {
+            assert!(!passed_by("192.0.2.1", &open));
+        }
     }
 
     #[test]

@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_websocket_whose_machine_is_gone_is_given_up_and_a_log_that_waits_is_not() {
+    async fn case_26_a_websocket_whose_machine_is_gone_is_given_up_and_a_log_that_waits_is_not() {
         let (_client, mut socket) = pair(1).await;
         let patience = |socket: &Socket| {
             let tcp = socket2::SockRef::from(socket.tcp());
