@@ -1,5 +1,7 @@
 //! The life of a server: from its state folder to its last close frame.
 
+mod listen;
+
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::attention::Attention;
-use crate::config::{Config, ConfigError, DEFAULT_LISTEN};
+use crate::config::{Config, ConfigError};
 use crate::guest::Standing;
 use crate::home::{Card, CardSource, Home, HomeError};
 use crate::http::{self, AppState, Doors, Meters, Own, Strangers, Tls, TlsError};
@@ -30,9 +32,6 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub const COMMIT: &str = env!("SKYTOWER_COMMIT");
 /// A fingerprint of the sources it was built from.
 pub const BUILD: &str = env!("SKYTOWER_BUILD");
-/// How often an address that is taken is tried again, and for how long.
-const SOCKET_TRIES: usize = 20;
-const SOCKET_EVERY: Duration = Duration::from_millis(25);
 /// How long connections and requests may take to end when the server does.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -134,11 +133,11 @@ impl Server {
         sources: impl FnOnce(&Arc<Hub>) -> Result<Vec<Arc<dyn Source>>, StartError>,
     ) -> Result<Self, StartError> {
         config.check()?;
-        check_reach(&config)?;
+        listen::check_reach(&config)?;
         let tls = config.tls.as_ref().map(Tls::open).transpose()?;
         let home = Home::open(&config.home)?;
-        let listener = listen(config.listen).await?;
-        let own = Own::new(address(&listener), &config);
+        let listener = listen::open(config.listen).await?;
+        let own = Own::new(listen::address(&listener), &config);
         let hub = Arc::new(Hub::new());
         let sources: Arc<[Arc<dyn Source>]> = sources(&hub)?.into();
         let attention = Attention::new(sources.clone());
@@ -263,54 +262,6 @@ async fn engine_is_open(state: &AppState) {
     if tokio::time::timeout(GRACE, open).await.is_err() {
         tracing::warn!("the local engine takes its time to open");
     }
-}
-
-/// Other machines are let in only where people are told apart, and where nobody on the way can listen
-/// by mistake.
-fn check_reach(config: &Config) -> Result<(), StartError> {
-    let Some(listen) = config.listen else {
-        return Ok(());
-    };
-    if listen.ip().to_canonical().is_loopback() {
-        return Ok(());
-    }
-    if !config.accounts {
-        return Err(StartError::NoAccounts(listen));
-    }
-    if config.tls.is_none() && config.proxy.is_none() && !config.plain_http {
-        return Err(StartError::InTheClear(listen));
-    }
-    Ok(())
-}
-
-async fn listen(asked: Option<SocketAddr>) -> Result<TcpListener, StartError> {
-    let listen = asked.unwrap_or(DEFAULT_LISTEN);
-    let mut bound = TcpListener::bind(listen).await;
-    if asked.is_some() {
-        // What a server was just starting when it was killed has a copy of its socket for a moment.
-        for _ in 0..SOCKET_TRIES {
-            if !matches!(&bound, Err(error) if error.kind() == std::io::ErrorKind::AddrInUse) {
-                break;
-            }
-            tokio::time::sleep(SOCKET_EVERY).await;
-            bound = TcpListener::bind(listen).await;
-        }
-    }
-    match bound {
-        Ok(listener) => Ok(listener),
-        Err(error) if asked.is_none() && error.kind() == std::io::ErrorKind::AddrInUse => {
-            let any = SocketAddr::new(listen.ip(), 0);
-            TcpListener::bind(any)
-                .await
-                .map_err(|error| StartError::Listen { listen: any, error })
-        }
-        Err(error) => Err(StartError::Listen { listen, error }),
-    }
-}
-
-fn address(listener: &TcpListener) -> SocketAddr {
-    // Only a socket that is not bound has no address.
-    listener.local_addr().unwrap_or(DEFAULT_LISTEN)
 }
 
 fn card(url: &str, state: &AppState) -> Card {

@@ -31,7 +31,7 @@ async fn slow(server: &Running, count: usize) -> Vec<Raw> {
 
 #[tokio::test]
 async fn case_14_slowloris_heads_are_cut_off() {
-    let server = limited(|config| config.deadlines.head = Duration::from_millis(100)).await;
+    let server = limited(|config| config.deadlines.head = Duration::from_millis(300)).await;
     for mut raw in slow(&server, 20).await {
         let said = raw.rest().await;
         assert!(
@@ -113,7 +113,7 @@ async fn case_14_slowloris_strangers_that_are_too_many_are_closed_at_once() {
 async fn a_stranger_gets_one_answer_and_not_all_the_time_there_is() {
     let server = limited(|config| {
         config.deadlines.head = NEVER;
-        config.deadlines.stranger = Duration::from_millis(100);
+        config.deadlines.stranger = Duration::from_millis(700);
     })
     .await;
     let answer = ask(&server, "/api/health", "").await;
@@ -239,7 +239,7 @@ async fn measured(server: &Running, name: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_24_and_25_who_reads_nothing_or_a_byte_at_a_time_is_cut_and_others_are_served() {
-    let server = limited(|config| config.deadlines.write = Duration::from_millis(500)).await;
+    let server = limited(|config| config.deadlines.write = Duration::from_secs(2)).await;
     let mut healthy = server.connect().await;
     healthy.subscribe(None).await;
     healthy.next_ready().await;
