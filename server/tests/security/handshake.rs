@@ -69,15 +69,14 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-// One thread: what it does is logged to its own subscriber.
 #[tokio::test]
 async fn case_04_a_token_in_the_address_is_no_credential_and_in_no_log() {
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
+    // For the whole process: what one thread sets up for itself, the others' may keep from it.
+    tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)
         .with_writer(log.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+        .init();
     let server = start().await;
     let secret = &server.token;
     for path in [
