@@ -1,23 +1,32 @@
 //! What a server is told when it starts.
 
+mod check;
 mod file;
+mod limits;
+mod network;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
-use skytower_api_client::Text;
-use skytower_api_client::action::LOCAL;
-use skytower_api_client::credentials::Credentials;
+use skytower_api_client::credentials::{Credentials, Secret};
 use skytower_api_client::policy::{OthersPolicy, Rules};
+use skytower_api_client::wire::Role;
 
-pub use file::{FileConfig, FileError};
+pub use check::ConfigError;
+use check::{check_host, check_proxy, check_source};
+pub(crate) use file::wrong_key_file;
+pub use file::{FileConfig, FileError, SAMPLE};
+pub use limits::{Deadlines, Limits};
+pub use network::{Network, NotANetwork};
 
 /// Where a server listens when nothing else was said.
-pub const DEFAULT_LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 46590);
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 46590);
+
+/// How long the audit is kept when nothing else was said: a year, and what an audit of that year takes.
+pub const AUDIT_KEEP: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
 /// What a server is told when it starts. It is read from standard input as JSON, because it holds
 /// secrets: those have no place in the arguments, the environment or a file.
@@ -27,17 +36,36 @@ pub struct Config {
     /// Where to listen. None means [`DEFAULT_LISTEN`], or any free port when that one is taken; an
     /// address that was asked for is taken or refused, never replaced.
     pub listen: Option<SocketAddr>,
+    /// Other machines may be spoken to without encryption, because somebody asked for it by name.
+    pub plain_http: bool,
+    /// Encryption by the server itself.
+    pub tls: Option<TlsConfig>,
+    /// The names that the server answers to, beside its own addresses. Empty: loopback names only on
+    /// loopback, and whatever name it is called by elsewhere.
+    pub hosts: Vec<String>,
+    /// The proxy that stands before the server.
+    pub proxy: Option<ProxyConfig>,
     /// The state folder.
     pub home: PathBuf,
     /// What to watch.
     pub sources: Vec<SourceConfig>,
+    /// People have accounts of their own here. Without, there is the token in the state folder alone.
+    pub accounts: bool,
+    /// Nothing is changed through this server.
+    pub read_only: bool,
+    /// How long the audit is kept; [`AUDIT_KEEP`] when none.
+    #[serde(rename = "audit_keep_ms", deserialize_with = "milliseconds")]
+    pub audit_keep: Option<Duration>,
+    /// How much strangers and clients may ask for.
+    pub limits: Limits,
+    /// How long each step of a connection may take.
+    #[serde(skip)]
+    pub deadlines: Deadlines,
     /// End by itself after so long without watchers and running requests.
     #[serde(rename = "idle_exit_ms", deserialize_with = "milliseconds")]
     pub idle_exit: Option<Duration>,
     /// The owner guard.
     pub others: OthersPolicy,
-    /// People sign in with accounts; otherwise whoever holds the server's own token is let in.
-    pub accounts: bool,
     /// Run tasks on this machine; none when it does not.
     pub engine: Option<EngineConfig>,
 }
@@ -53,6 +81,44 @@ pub struct EngineConfig {
     pub program: Option<PathBuf>,
 }
 
+/// Encryption by the server itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate and those that lead to its authority, as PEM.
+    pub certificate: PathBuf,
+    /// The certificate's key, as PEM; nobody else may read it.
+    pub key: PathBuf,
+}
+
+/// A proxy that stands before the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyConfig {
+    /// Where its connections come from: only there are its headers believed.
+    pub addresses: Vec<Network>,
+    /// What it has to prove with that a person's name comes from it.
+    #[serde(default)]
+    pub secret: Option<Secret>,
+    /// The header in which it names the person that it has signed in.
+    #[serde(default)]
+    pub user_header: Option<String>,
+    /// What people are that it brings.
+    #[serde(default)]
+    pub role: Role,
+}
+
+/// As whom a source is asked to do what somebody wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActAs {
+    /// As whoever wants it, where its credentials are known: the source's own rules hold.
+    #[default]
+    Caller,
+    /// As the server.
+    Server,
+}
+
 /// One SkyPilot API server to watch.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,40 +130,29 @@ pub struct SourceConfig {
     /// Who to say one is.
     #[serde(default)]
     pub credentials: Credentials,
+    /// People may sign in here with the credentials that they have there.
+    #[serde(default = "yes")]
+    pub sign_in: bool,
+    /// As whom it is asked to do what somebody wants.
+    #[serde(default)]
+    pub act_as: ActAs,
 }
 
-/// What is wrong with a configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// Not the JSON that is expected. serde's message names the field; it may quote a value of the
-    /// wrong type, so only its place is told.
-    #[error("the configuration is not valid: see line {line}, column {column}")]
-    Json {
-        /// The line, from 1.
-        line: usize,
-        /// The column, from 1.
-        column: usize,
-    },
-    /// A name that cannot be the first part of a key.
-    #[error("`{0}` cannot be the name of a source: use letters, digits, `-`, `_` and `.`")]
-    SourceName(Text),
-    /// Two sources of one name.
-    #[error("two sources are called `{0}`: give each its own name")]
-    SourceTwice(Text),
-    /// An address with credentials, or of another scheme, or no address.
-    #[error("the address of source `{name}` {wrong}")]
-    SourceUrl {
-        /// The source.
-        name: Text,
-        /// What is wrong with its address.
-        wrong: &'static str,
-    },
-    /// A name that is taken.
-    #[error("a SkyPilot server cannot be called `{LOCAL}`: that is the local engine")]
-    SourceLocal,
-    /// Nowhere to keep its state.
-    #[error("no state folder was named: use --home FOLDER")]
-    NoHome,
+impl SourceConfig {
+    /// A source where people may sign in and act as themselves.
+    pub fn new(name: impl Into<String>, url: impl Into<String>, credentials: Credentials) -> Self {
+        Self {
+            name: name.into(),
+            url: url.into(),
+            credentials,
+            sign_in: true,
+            act_as: ActAs::Caller,
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn milliseconds<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
@@ -131,14 +186,33 @@ impl Config {
                     "name": source.name,
                     "url": source.url,
                     "credentials": credentials(&source.credentials),
+                    "sign_in": source.sign_in,
+                    "act_as": source.act_as,
                 })
             })
             .collect();
+        let milliseconds = |span: Duration| span.as_millis() as u64;
         json!({
             "listen": self.listen,
+            "plain_http": self.plain_http,
+            "tls": self.tls.as_ref().map(|tls| {
+                json!({"certificate": tls.certificate, "key": tls.key})
+            }),
+            "hosts": self.hosts,
+            "proxy": self.proxy.as_ref().map(|proxy| {
+                json!({
+                    "addresses": proxy.addresses,
+                    "secret": proxy.secret.as_ref().map(Secret::expose),
+                    "user_header": proxy.user_header,
+                    "role": proxy.role,
+                })
+            }),
             "home": self.home,
             "sources": sources,
-            "idle_exit_ms": self.idle_exit.map(|span| span.as_millis() as u64),
+            "read_only": self.read_only,
+            "audit_keep_ms": self.audit_keep.map(milliseconds),
+            "limits": self.limits,
+            "idle_exit_ms": self.idle_exit.map(milliseconds),
             "others": self.others,
             "accounts": self.accounts,
             "engine": self.engine.as_ref().map(|engine| {
@@ -152,70 +226,46 @@ impl Config {
     pub fn rules(&self) -> Rules {
         Rules {
             others: self.others,
-            ..Rules::default()
+            read_only: self.read_only,
         }
     }
 
-    /// Finds what cannot work before anything is touched.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        if self.home.as_os_str().is_empty() {
-            return Err(ConfigError::NoHome);
-        }
-        for (i, source) in self.sources.iter().enumerate() {
-            check_source(source)?;
-            let mut before = self.sources[..i].iter();
-            if before.any(|other| other.name == source.name) {
-                return Err(ConfigError::SourceTwice(Text::new(&source.name)));
-            }
-        }
-        Ok(())
+    /// How long the audit is kept.
+    pub fn audit_keep(&self) -> Duration {
+        self.audit_keep.unwrap_or(AUDIT_KEEP)
     }
-}
-
-/// Finds what cannot be watched, by its name and address alone.
-fn check_source(source: &SourceConfig) -> Result<(), ConfigError> {
-    let name = || Text::new(&source.name);
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if source.name.is_empty() || !source.name.chars().all(plain) {
-        return Err(ConfigError::SourceName(name()));
-    }
-    if source.name == LOCAL {
-        return Err(ConfigError::SourceLocal);
-    }
-    let wrong = |wrong| ConfigError::SourceUrl {
-        name: name(),
-        wrong,
-    };
-    let rest = source
-        .url
-        .strip_prefix("http://")
-        .or_else(|| source.url.strip_prefix("https://"))
-        .ok_or_else(|| wrong("has to begin with http:// or https://"))?;
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if authority.is_empty() {
-        return Err(wrong("names no host"));
-    }
-    if authority.contains('@') {
-        return Err(wrong(
-            "holds credentials: pass them beside it, where they are not shown",
-        ));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skytower_api_client::credentials::Secret;
 
-    fn config() -> Config {
-        let source = |name: &str, credentials| SourceConfig {
-            name: name.to_owned(),
-            url: "http://127.0.0.1:46580".to_owned(),
-            credentials,
+    pub(super) fn config() -> Config {
+        let source = |name: &str, credentials| {
+            SourceConfig::new(name, "http://127.0.0.1:46580", credentials)
         };
         Config {
             listen: Some(DEFAULT_LISTEN),
+            plain_http: true,
+            tls: Some(TlsConfig {
+                certificate: "/tmp/fullchain.pem".into(),
+                key: "/tmp/key.pem".into(),
+            }),
+            hosts: vec!["tower.example.com".to_owned()],
+            proxy: Some(ProxyConfig {
+                addresses: vec!["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()],
+                secret: Some(Secret::new("sh\"ared")),
+                user_header: Some("X-Auth-Request-Email".to_owned()),
+                role: Role::User,
+            }),
+            read_only: true,
+            audit_keep: Some(Duration::from_hours(24)),
+            limits: Limits {
+                connections: Some(10),
+                strangers: Some(3),
+                ..Limits::default()
+            },
+            deadlines: Deadlines::default(),
             home: "/tmp/home".into(),
             sources: vec![
                 source("a", Credentials::None),
@@ -227,7 +277,11 @@ mod tests {
                         password: Secret::new("pass \" word"),
                     },
                 ),
-                source("d", Credentials::Cookie(Secret::new("k=v"))),
+                SourceConfig {
+                    sign_in: false,
+                    act_as: ActAs::Server,
+                    ..source("d", Credentials::Cookie(Secret::new("k=v")))
+                },
             ],
             idle_exit: Some(Duration::from_mins(10)),
             others: OthersPolicy::Deny,
@@ -245,7 +299,7 @@ mod tests {
         assert_eq!(Config::from_json(&config.to_json()).unwrap(), config);
         let printed = format!("{config:?}");
         assert!(
-            ["pass \\\" word", "k=v"]
+            ["pass \\\" word", "k=v", "ared"]
                 .iter()
                 .all(|secret| !printed.contains(secret)),
             "{printed}"
@@ -257,28 +311,5 @@ mod tests {
         let json = r#"{"home":"/h","sources":[{"name":"a","url":"http://h","credentials":{"bearer":{"s3cret":1}}}]}"#;
         let error = Config::from_json(json).unwrap_err().to_string();
         assert!(!error.contains("s3cret"), "{error}");
-    }
-
-    #[test]
-    fn what_cannot_work_is_refused_with_a_sentence() {
-        assert!(config().check().is_ok());
-        let broken = |change: fn(&mut Config)| {
-            let mut config = config();
-            change(&mut config);
-            config.check().unwrap_err().to_string()
-        };
-        assert!(broken(|config| config.sources[1].name = "a".into()).contains("two sources"));
-        assert!(
-            broken(|config| config.sources[1].name = "a/b".into()).contains("name of a source")
-        );
-        assert!(broken(|config| config.sources[1].name = "local".into()).contains("engine"));
-        assert!(broken(|config| config.sources[0].url = "ftp://h".into()).contains("http://"));
-        assert!(broken(|config| config.sources[0].url = "http:///x".into()).contains("no host"));
-        let shown = broken(|config| config.sources[0].url = "http://u:hunter2@h".into());
-        assert!(
-            shown.contains("credentials") && !shown.contains("hunter2"),
-            "{shown}"
-        );
-        assert!(broken(|config| config.home = PathBuf::new()).contains("--home"));
     }
 }

@@ -64,6 +64,12 @@ impl Guest {
         self.metrics
     }
 
+    /// Whose connections its connection is one of.
+    pub(crate) fn counted_as(&self) -> Result<Text, Problem> {
+        let caller = self.caller()?;
+        Ok(caller.ids.into_iter().next().unwrap_or(caller.name))
+    }
+
     /// From where; none for the server itself.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         self.address

@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::balancer::EXIT_PORT_TAKEN;
+use crate::http::Doors;
 
 /// The hidden command: `__hello ADDRESS:PORT`.
 pub const COMMAND: &str = "__hello";
@@ -81,7 +82,7 @@ fn run(address: SocketAddr) -> std::io::Result<()> {
                 stop.cancel();
             };
             tokio::join!(
-                crate::http::serve(listener, router, stop.clone(), GRACE),
+                crate::http::serve(Doors::of_everybody(listener), router, stop.clone(), GRACE),
                 ended
             );
             Ok(())

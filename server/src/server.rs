@@ -1,5 +1,7 @@
 //! The life of a server: from its state folder to its last close frame.
 
+mod listen;
+
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,7 +11,6 @@ use std::time::Duration;
 
 use skytower_api_client::action::LOCAL;
 use skytower_api_client::credentials::Secret;
-use skytower_api_client::wire::Role;
 use skytower_api_client::{Key, Kind, Text};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -19,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::{Admission, FIRST_ADMINISTRATOR, Local, Opening, Team, Terms};
 use crate::attention::Attention;
 use crate::audit::Audit;
-use crate::config::{Config, ConfigError, DEFAULT_LISTEN};
+use crate::config::{ActAs, Config, ConfigError, SourceConfig};
 use crate::home::{Card, CardSource, Home, HomeError};
-use crate::http::{self, AppState, Meters};
+use crate::http::{self, AppState, Doors, Meters, Own, Strangers, Tls, TlsError};
 use crate::hub::Hub;
 use crate::logs::Logs;
 use crate::requests::Requests;
@@ -34,9 +35,6 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub const COMMIT: &str = env!("SKYTOWER_COMMIT");
 /// A fingerprint of the sources it was built from.
 pub const BUILD: &str = env!("SKYTOWER_BUILD");
-/// How often an address that is taken is tried again, and for how long.
-const SOCKET_TRIES: usize = 20;
-const SOCKET_EVERY: Duration = Duration::from_millis(25);
 /// How long connections and requests may take to end when the server does.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -49,12 +47,22 @@ pub enum StartError {
     /// Its state folder cannot be used.
     #[error(transparent)]
     Home(#[from] HomeError),
-    /// An address that others can reach.
+    /// An address that others can reach, and nothing to tell people apart by.
     #[error(
-        "{0} can be reached from other machines, and this version has no accounts to tell people \
-         apart: listen on 127.0.0.1, and let others in through an SSH tunnel"
+        "{0} can be reached from other machines, and accounts are off: turn them on to tell people \
+         apart, or listen on 127.0.0.1 and let others in through an SSH tunnel"
     )]
-    NotLoopback(SocketAddr),
+    NoAccounts(SocketAddr),
+    /// An address that others can reach, in the clear.
+    #[error(
+        "{0} can be reached from other machines, and passwords would travel in the clear: name a \
+         certificate ([tls], or --tls-certificate and --tls-key), or the proxy before this server \
+         that encrypts ([proxy]), or ask for it by name (plain_http = true, or --plain-http)"
+    )]
+    InTheClear(SocketAddr),
+    /// Encryption that cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The address is taken or not to be had.
     #[error("cannot listen on {listen}: {error}")]
     Listen {
@@ -83,6 +91,7 @@ pub enum StartError {
 pub struct Server {
     home: Home,
     listener: TcpListener,
+    tls: Option<Arc<Tls>>,
     state: AppState,
     connections_over: mpsc::Receiver<()>,
     local: Local,
@@ -131,19 +140,17 @@ impl Server {
         sources: impl FnOnce(&Arc<Hub>) -> Result<Vec<Arc<dyn Source>>, StartError>,
     ) -> Result<Self, StartError> {
         config.check()?;
-        if let Some(listen) = config.listen
-            && !listen.ip().is_loopback()
-        {
-            return Err(StartError::NotLoopback(listen));
-        }
+        listen::check_reach(&config)?;
+        let tls = config.tls.as_ref().map(Tls::open).transpose()?;
         let home = Home::open(&config.home)?;
-        let listener = listen(config.listen).await?;
+        let listener = listen::open(config.listen).await?;
+        let own = Own::new(listen::address(&listener), &config);
         let store = Store::open(&home.path().join(store::FILE))?;
         let hub = Arc::new(Hub::new());
         let sources: Arc<[Arc<dyn Source>]> = sources(&hub)?.into();
         let attention = Attention::new(sources.clone());
         let local = Local::new(&sources, &config);
-        let audit = Audit::open(store.clone(), hub.clone(), None);
+        let audit = Audit::open(store.clone(), hub.clone(), Some(config.audit_keep()));
         let mut first_password = None;
         let admission = if config.accounts {
             let opening = Opening {
@@ -173,7 +180,7 @@ impl Server {
             attention,
             meters: Arc::new(Meters::default()),
             admission,
-            port: port(&listener),
+            own,
             config: Arc::new(config),
             hub,
             sources,
@@ -185,6 +192,7 @@ impl Server {
         Ok(Self {
             home,
             listener,
+            tls,
             state,
             connections_over,
             local,
@@ -194,7 +202,7 @@ impl Server {
 
     /// Its address.
     pub fn url(&self) -> String {
-        format!("http://{}", address(&self.listener))
+        self.state.own.url()
     }
 
     /// The password of the first administrator, when this start has made one. It is nowhere else.
@@ -218,6 +226,7 @@ impl Server {
         let Self {
             home,
             listener,
+            tls,
             state,
             mut connections_over,
             local,
@@ -238,10 +247,27 @@ impl Server {
         if let Some(after) = state.config.idle_exit {
             tasks.spawn(idle_exit(state.clone(), after));
         }
+        if let Some(room) = state.config.limits.short_of() {
+            tracing::warn!(
+                room,
+                "more connections are allowed than the limit on file descriptors has room for: raise it \
+                 (ulimit -n, LimitNOFILE)"
+            );
+        }
+        let deadlines = state.config.deadlines;
+        if let Some(tls) = &tls {
+            tasks.spawn(tls.clone().follow(deadlines.certificate, stop.clone()));
+        }
+        let doors = Doors {
+            listener,
+            tls,
+            strangers: Strangers::new(&state.config),
+            deadlines,
+        };
         let router = http::router(state.clone());
         // The state holds one end of what every connection holds: it must not outlive this line.
         drop(state);
-        http::serve(listener, router, stop.clone(), GRACE).await;
+        http::serve(doors, router, stop.clone(), GRACE).await;
 
         tracing::info!("stopping");
         let over = async {
@@ -277,40 +303,6 @@ async fn engine_is_open(state: &AppState) {
     }
 }
 
-async fn listen(asked: Option<SocketAddr>) -> Result<TcpListener, StartError> {
-    let listen = asked.unwrap_or(DEFAULT_LISTEN);
-    let mut bound = TcpListener::bind(listen).await;
-    if asked.is_some() {
-        // What a server was just starting when it was killed has a copy of its socket for a moment.
-        for _ in 0..SOCKET_TRIES {
-            if !matches!(&bound, Err(error) if error.kind() == std::io::ErrorKind::AddrInUse) {
-                break;
-            }
-            tokio::time::sleep(SOCKET_EVERY).await;
-            bound = TcpListener::bind(listen).await;
-        }
-    }
-    match bound {
-        Ok(listener) => Ok(listener),
-        Err(error) if asked.is_none() && error.kind() == std::io::ErrorKind::AddrInUse => {
-            let any = SocketAddr::new(listen.ip(), 0);
-            TcpListener::bind(any)
-                .await
-                .map_err(|error| StartError::Listen { listen: any, error })
-        }
-        Err(error) => Err(StartError::Listen { listen, error }),
-    }
-}
-
-fn address(listener: &TcpListener) -> SocketAddr {
-    // Only a socket that is not bound has no address.
-    listener.local_addr().unwrap_or(DEFAULT_LISTEN)
-}
-
-fn port(listener: &TcpListener) -> u16 {
-    address(listener).port()
-}
-
 fn card(url: &str, state: &AppState) -> Card {
     let sources = state.config.sources.iter();
     Card {
@@ -332,15 +324,24 @@ fn card(url: &str, state: &AppState) -> Card {
 
 /// How people are let in, by the configuration.
 fn terms(config: &Config) -> Terms {
+    let named = |wanted: &dyn Fn(&SourceConfig) -> bool| {
+        let sources = config.sources.iter().filter(move |source| wanted(source));
+        sources
+            .map(|source| Text::new(&source.name))
+            .collect::<Vec<_>>()
+    };
+    let engine = config.engine.iter().map(|_| Text::from(LOCAL));
     Terms {
         rules: config.rules(),
-        proxied: Role::Viewer,
-        acts_at: config.engine.iter().map(|_| LOCAL.into()).collect(),
-        sign_in: config
-            .sources
-            .iter()
-            .map(|source| Text::new(&source.name))
+        proxied: config
+            .proxy
+            .as_ref()
+            .map(|proxy| proxy.role)
+            .unwrap_or_default(),
+        acts_at: engine
+            .chain(named(&|source| source.act_as == ActAs::Server))
             .collect(),
+        sign_in: named(&|source| source.sign_in),
     }
 }
 

@@ -19,7 +19,6 @@ use skytower_api_client::credentials::{Credentials, Secret};
 use skytower_api_client::rest::path;
 use skytower_api_client::wire::{CLOSE_SIGNED_OUT, Role, SUBPROTOCOL_ZSTD, ServerMessage};
 use skytower_api_client::{Key, Kind, Text};
-use skytower_server::Config;
 use support::{Running, Watching, job, start_team, start_team_in, until, upsert, within};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -149,7 +148,7 @@ async fn the_first_administrator_is_made_once_and_lets_others_in() {
     assert_eq!(health["user"]["workspaces"], json!(["local/default"]));
     let folder = server.home.clone();
     server.stop().await;
-    let (server, again) = start_team_in(folder, Config::default()).await;
+    let (server, again) = start_team_in(folder).await;
     assert_eq!(again.expose(), "", "another one was made");
     assert_eq!(status(&server, &alice).await, 200);
     assert_eq!(status(&server, &admin).await, 200);
@@ -576,7 +575,7 @@ async fn a_thousand_who_come_back_at_once_cost_no_password_hash() {
     let (_, written) = token(&server, &alice, json!({"name": "a"})).await;
     let folder = server.home.clone();
     server.stop().await;
-    let (server, _) = start_team_in(folder, Config::default()).await;
+    let (server, _) = start_team_in(folder).await;
     let runs = async || {
         let local = Who::local(&server);
         let answer = send(&server, &local, Method::GET, "/metrics", None).await;

@@ -57,11 +57,7 @@ fn people(fake: &FakeSkyPilot) {
 }
 
 fn source(fake: &FakeSkyPilot, credentials: Credentials) -> SkyPilot {
-    let config = SourceConfig {
-        name: "prod".to_owned(),
-        url: fake.url.clone(),
-        credentials,
-    };
+    let config = SourceConfig::new("prod", fake.url.clone(), credentials);
     SkyPilot::new(&config, Arc::new(Hub::new()), Pace::default()).unwrap()
 }
 

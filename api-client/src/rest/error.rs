@@ -224,11 +224,14 @@ impl ClientError {
 
     fn of_io(error: &std::io::Error) -> Option<Unreachable> {
         use std::io::ErrorKind;
-        if error
-            .get_ref()
-            .is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
-        {
-            return Some(Unreachable::Tls);
+        if let Some(inner) = error.get_ref() {
+            if inner.is::<rustls::Error>() {
+                return Some(Unreachable::Tls);
+            }
+            // One wraps the other, and `source` looks past both.
+            if let Some(nested) = inner.downcast_ref::<std::io::Error>() {
+                return Self::of_io(nested);
+            }
         }
         match error.kind() {
             ErrorKind::ConnectionRefused => Some(Unreachable::Refused),

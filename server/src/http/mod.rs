@@ -1,18 +1,26 @@
 //! The server's door: REST and the watching websocket.
 //!
-//! Every request passes [`guard`] (who, from where), then its handler; errors of any kind are
-//! problem documents.
+//! A connection is taken by [`serve`] and is a stranger ([`strangers`]) until somebody has signed in
+//! on it. Every request passes [`door`] (from where, to what name), [`guard`] (who), then its handler;
+//! errors of any kind are problem documents.
 
 mod accounts;
+pub mod address;
 mod audit;
+mod door;
 mod guard;
 mod lists;
 pub mod logs;
 mod meters;
+mod pace;
 pub mod problem;
+pub mod proxy;
 pub mod requests;
 mod serve;
+mod socket;
 mod status;
+mod strangers;
+mod tls;
 mod watch;
 
 use std::sync::Arc;
@@ -27,9 +35,13 @@ use skytower_api_client::wire::Problem;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use address::Own;
 pub(crate) use meters::Meters;
 use problem::Failure;
-pub(crate) use serve::serve;
+pub(crate) use serve::{Doors, serve};
+pub(crate) use strangers::Strangers;
+pub(crate) use tls::Tls;
+pub use tls::TlsError;
 
 use crate::admission::Admission;
 use crate::attention::Attention;
@@ -60,7 +72,7 @@ pub struct AppState {
     /// The server ends.
     pub stop: CancellationToken,
     pub(crate) admission: Arc<Admission>,
-    pub(crate) port: u16,
+    pub(crate) own: Own,
     pub(crate) attention: Arc<Attention>,
     pub(crate) meters: Arc<Meters>,
     /// Held by every open websocket: the server ends when all are dropped.
@@ -96,6 +108,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(from_fn_with_state(state.clone(), guard::admit))
+        .layer(from_fn_with_state(state.clone(), door::pass))
         .with_state(state)
 }
 

@@ -64,7 +64,7 @@ pub(crate) async fn status(
         });
     Ok(Json(json!({
         "server": {
-            "url": format!("http://127.0.0.1:{}", state.port),
+            "url": state.own.url(),
             "pid": std::process::id(),
             "status": "healthy",
             "version": VERSION,

@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::AppState;
+use super::pace::Pace;
 use super::problem::Failure;
 use crate::attention::Gaze;
 use crate::guest::{Guest, Standing};
@@ -39,8 +40,6 @@ const SUBSCRIBE_WITHIN: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(20);
 /// A sign of life when nothing else was sent.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// One message has to be taken within this time, or its client counts as stuck.
-const WRITE_WITHIN: Duration = Duration::from_secs(30);
 /// A close frame has to be taken within this time.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// tungstenite's own default of 128 KiB is paid by every idle connection.
@@ -84,12 +83,14 @@ pub(crate) async fn open(
         .max_message_size(MAX_CLIENT_MESSAGE)
         .max_frame_size(MAX_CLIENT_MESSAGE)
         .on_upgrade(move |socket| async move {
+            let now = Instant::now();
             let link = Link {
                 socket,
                 encoding,
+                pace: Pace::new(state.config.limits.messages_per_second, now),
                 open: state.open.clone(),
                 state,
-                sent_at: Instant::now(),
+                sent_at: now,
             };
             link.run(guest).await;
         }))
@@ -98,8 +99,10 @@ pub(crate) async fn open(
 /// Why a session ends.
 #[derive(Debug)]
 enum End {
-    /// The client went, or its connection broke.
+    /// The connection broke.
     Gone,
+    /// The client said goodbye, and is to be answered.
+    Goodbye,
     /// The server ends.
     Stopping,
     /// The client did not read for too long.
@@ -113,6 +116,7 @@ struct Link {
     socket: WebSocket,
     encoding: Encoding,
     state: AppState,
+    pace: Pace,
     sent_at: Instant,
     /// The server waits for this to be dropped when it ends.
     #[expect(dead_code, reason = "held, not read")]
@@ -127,6 +131,7 @@ impl Link {
         };
         match end {
             End::Gone => {}
+            End::Goodbye => self.answer_goodbye().await,
             End::Stuck => {
                 self.state.meters.stuck();
                 tracing::info!("a client that did not read was closed");
@@ -156,6 +161,12 @@ impl Link {
             }
         };
         let _ = timeout(CLOSE_WITHIN, closing).await;
+    }
+
+    /// The answer is there already, with the code that it has to have: reading on sends it.
+    async fn answer_goodbye(&mut self) {
+        let answering = async { while let Some(Ok(_)) = self.socket.recv().await {} };
+        let _ = timeout(CLOSE_WITHIN, answering).await;
     }
 
     async fn session(&mut self, guest: &Guest) -> ControlFlow<End, std::convert::Infallible> {
@@ -271,13 +282,20 @@ impl Link {
     }
 
     /// What a client said; none when it is of no concern.
-    #[expect(clippy::unused_self, reason = "reads as what it is at the call")]
     fn read(
-        &self,
+        &mut self,
         heard: Option<Result<Message, axum::Error>>,
     ) -> ControlFlow<End, Option<ClientMessage>> {
+        if matches!(heard, Some(Ok(_))) && !self.pace.take(Instant::now()) {
+            let most = self.state.config.limits.messages_per_second;
+            let sentence = format!("the client sent more than {most} messages in a second");
+            let problem = Problem::new("too_many_messages", 429, sentence)
+                .hint("say less at once, or raise `messages_per_second` in the configuration");
+            return ControlFlow::Break(End::Fault(close_code::POLICY, problem));
+        }
         let json = match heard {
-            None | Some(Ok(Message::Close(_))) => return ControlFlow::Break(End::Gone),
+            None => return ControlFlow::Break(End::Gone),
+            Some(Ok(Message::Close(_))) => return ControlFlow::Break(End::Goodbye),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => return ControlFlow::Continue(None),
             Some(Ok(Message::Text(json))) => json,
             Some(Ok(Message::Binary(_))) => {
@@ -378,10 +396,12 @@ impl Link {
     async fn send(&mut self, frame: Bytes) -> ControlFlow<End> {
         let size = frame.len();
         let message = self.message(frame);
+        // One that is not taken in time: its client counts as stuck.
+        let within = self.state.config.deadlines.write;
         // Mostly there is room and it is done at once: then nothing else is looked at.
         let sent = tokio::select! {
             biased;
-            sent = timeout(WRITE_WITHIN, self.socket.send(message)) => sent,
+            sent = timeout(within, self.socket.send(message)) => sent,
             () = self.state.stop.cancelled() => return ControlFlow::Break(End::Stopping),
         };
         match sent {
@@ -466,18 +486,21 @@ fn fault<T>(code: &str, sentence: &str) -> ControlFlow<End, T> {
     ControlFlow::Break(End::Fault(close_code::POLICY, problem))
 }
 
-/// A broken connection ends in silence; a broken message is answered.
+/// A broken connection ends in silence; a broken message is answered, with the code that RFC 6455 has
+/// for it.
 fn unreadable<T>(error: &axum::Error) -> ControlFlow<End, T> {
     let mut cause: &(dyn std::error::Error + 'static) = error;
     while let Some(next) = cause.source() {
         cause = next;
     }
-    if cause.is::<std::io::Error>() {
+    let words = error.to_string();
+    if cause.is::<std::io::Error>() || words.contains("without closing handshake") {
         return ControlFlow::Break(End::Gone);
     }
-    let words = error.to_string();
     let (close, code, status) = if words.contains("too long") || words.contains("too large") {
         (close_code::SIZE, "too_large", 413)
+    } else if words.contains("UTF-8") {
+        (close_code::INVALID, "bad_message", 400)
     } else {
         (close_code::PROTOCOL, "bad_message", 400)
     };

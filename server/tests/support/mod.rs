@@ -174,35 +174,32 @@ pub async fn start_in(
     folder: Arc<TempDir>,
     idle_exit: Option<Duration>,
 ) -> Result<Running, StartError> {
-    let config = Config {
-        idle_exit,
-        ..Config::default()
-    };
-    start_with(folder, config).await
+    start_with(folder, |config| config.idle_exit = idle_exit).await
 }
 
 /// A server with accounts, and the password of its first administrator.
 pub async fn start_team() -> (Running, Secret) {
-    let folder = Arc::new(tempfile::tempdir().unwrap());
-    start_team_in(folder, Config::default()).await
+    start_team_in(Arc::new(tempfile::tempdir().unwrap())).await
 }
 
-pub async fn start_team_in(folder: Arc<TempDir>, config: Config) -> (Running, Secret) {
-    let config = Config {
-        accounts: true,
-        ..config
-    };
-    let running = start_with(folder, config).await.unwrap();
+pub async fn start_team_in(folder: Arc<TempDir>) -> (Running, Secret) {
+    let started = start_with(folder, |config| config.accounts = true).await;
+    let running = started.unwrap();
     let password = running.first_password.clone().unwrap_or_default();
     (running, password)
 }
 
-pub async fn start_with(folder: Arc<TempDir>, config: Config) -> Result<Running, StartError> {
-    let config = Config {
+/// A server that was told something else than usual.
+pub async fn start_with(
+    folder: Arc<TempDir>,
+    change: impl FnOnce(&mut Config),
+) -> Result<Running, StartError> {
+    let mut config = Config {
         listen: Some("127.0.0.1:0".parse().unwrap()),
         home: folder.path().to_owned(),
-        ..config
+        ..Config::default()
     };
+    change(&mut config);
     let source = Arc::new(Played {
         name: "lab".into(),
         caller: watch::Sender::new(Some(caller(None))),

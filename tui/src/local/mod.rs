@@ -245,10 +245,8 @@ fn spawn(home: &Path, watched: &Watched) -> Result<Child, ClientError> {
         sources: watched
             .endpoint
             .iter()
-            .map(|endpoint| SourceConfig {
-                name: "skypilot".to_owned(),
-                url: endpoint.url.clone(),
-                credentials: endpoint.credentials.clone(),
+            .map(|endpoint| {
+                SourceConfig::new("skypilot", &endpoint.url, endpoint.credentials.clone())
             })
             .collect(),
         idle_exit: Some(IDLE),
