@@ -511,7 +511,21 @@ async fn a_command_at_a_terminal_asks_once_and_goes_on() {
     not_shown(&terminal);
     assert_eq!(saved(&desk).token.unwrap().token_id(), Some("made1"));
     no_password(&desk);
-    // A password is changed at a terminal.
+    // A password is changed at a terminal, by who knows the one before.
+    let mut terminal = Terminal::of(desk.at_terminal(&["password"]));
+    tokio::task::block_in_place(|| {
+        for (question, answer) in [
+            ("Current password:", "mistaken"),
+            ("New password:", "another.not.to.be.seen"),
+            ("The same again:", "another.not.to.be.seen"),
+        ] {
+            terminal.shows(question);
+            terminal.types(&format!("{answer}\r"));
+        }
+        terminal.shows("the present password is another one");
+        assert_eq!(terminal.child.wait().unwrap().exit_code(), 4);
+    });
+    assert_eq!(team.with(|world| world.password.clone()), PASSWORD);
     let mut terminal = Terminal::of(desk.at_terminal(&["password"]));
     tokio::task::block_in_place(|| {
         for (question, answer) in [

@@ -255,7 +255,7 @@ async fn rotate(State(team): State<Team>, Path(id): Path<String>) -> Response {
 async fn password_change(State(team): State<Team>, Json(asked): Json<Value>) -> Response {
     team.with(|world| {
         if asked["current"] != *world.password {
-            return problem(401, "not_signed_in", "the present password is another one");
+            return problem(403, "wrong_password", "the present password is another one");
         }
         asked["new"]
             .as_str()
