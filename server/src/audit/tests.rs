@@ -237,3 +237,34 @@ async fn only_so_many_are_shown_and_what_is_forgotten_is_shown_no_more() {
     stop.cancel();
     running.await.unwrap();
 }
+
+#[tokio::test]
+async fn what_could_not_be_written_is_counted_until_there_is_room() {
+    let stage = stage();
+    let full = "CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'full'); END";
+    stage.execute(full).await.unwrap();
+    assert!(!stage.audit.write((0..3).map(entry).collect(), 2).await);
+    assert_eq!(stage.all().await, []);
+    stage.execute("DROP TRIGGER full").await.unwrap();
+    let lost = stage.audit.dropped.swap(0, Ordering::Relaxed);
+    assert!(stage.audit.write(vec![entry(3)], lost).await);
+    let told: Vec<String> = stage
+        .all()
+        .await
+        .iter()
+        .map(|entry| {
+            format!(
+                "{} {}",
+                entry.action,
+                entry.why.as_deref().unwrap_or_default()
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "test.count ",
+            "audit.dropped 5 events found no room and are not here",
+        ]
+    );
+}

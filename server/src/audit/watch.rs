@@ -216,7 +216,7 @@ impl Audit {
     }
 
     /// Writes entries, and how many were lost before them. Says whether it could.
-    async fn write(&self, mut entries: Vec<Entry>, dropped: u64) -> bool {
+    pub(super) async fn write(&self, mut entries: Vec<Entry>, dropped: u64) -> bool {
         let noted = entries.len() as u64;
         if dropped > 0 {
             let detail = match dropped {

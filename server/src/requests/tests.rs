@@ -530,6 +530,18 @@ async fn what_was_not_handed_over_can_be_withdrawn() {
         1
     );
     assert_eq!(locked(&kept).mutations.len(), 1);
+    // Accepted, not withdrawn by bob, withdrawn by alice.
+    shown(&life, 3).await;
+    let mut told = audited(&life).await;
+    told[1..].sort();
+    assert_eq!(
+        told,
+        [
+            "cluster.down cluster/a, cluster/b accepted".to_owned(),
+            format!("request.cancel request/{id} refused"),
+            format!("request.cancel request/{id} succeeded"),
+        ]
+    );
 }
 
 #[tokio::test]
@@ -554,6 +566,8 @@ async fn the_audit_says_who_asked_for_what_and_what_came_of_it() {
     // The same again is the same request: nothing new was accepted.
     let again = life.requests.accept(&asker, &confirmed, Some("k".into()));
     assert!(again.await.is_ok());
+    // On disk a moment after it is known.
+    shown(&life, 2).await;
     assert_eq!(
         audited(&life).await,
         [
