@@ -24,8 +24,8 @@ pub struct Guest {
     standing: watch::Receiver<Standing>,
     proof: Text,
     address: Option<IpAddr>,
-    /// Let in for the metrics alone.
-    metrics: bool,
+    /// May read the metrics, whatever its role.
+    measures: bool,
 }
 
 /// Who asks for something, as it was when it was asked; for the audit.
@@ -46,22 +46,22 @@ impl Guest {
             standing,
             proof,
             address,
-            metrics: false,
+            measures: false,
         }
     }
 
-    /// The same, let in for the metrics.
+    /// The same, who may read the metrics.
     #[must_use]
-    pub(crate) fn for_metrics(self) -> Self {
+    pub(crate) fn who_measures(self) -> Self {
         Self {
-            metrics: true,
+            measures: true,
             ..self
         }
     }
 
-    /// Let in for the metrics.
-    pub(crate) fn is_for_metrics(&self) -> bool {
-        self.metrics
+    /// May read the metrics, whatever its role.
+    pub(crate) fn measures(&self) -> bool {
+        self.measures
     }
 
     /// Whose connections its connection is one of.

@@ -52,7 +52,7 @@ struct Arguments {
     /// A SkyPilot API server to watch; for one that wants credentials use --config-stdin
     #[arg(long = "source", value_name = "NAME=URL", value_parser = source)]
     sources: Vec<SourceConfig>,
-    /// Run tasks on this machine (`local`); on by default
+    /// Run tasks on this machine (`local`, or `none`); by default on loopback only
     #[arg(long, value_name = "ENGINE", value_parser = ["local", "none"])]
     engine: Option<String>,
     /// End after so long without watching clients and running requests, such as 10m
@@ -112,9 +112,12 @@ impl Arguments {
         let engine = self.engine.map(|engine| engine == "local");
         let mut sources = file.sources;
         sources.extend(self.sources);
+        let listen = self.listen.or(file.listen);
+        // Whoever may act on the engine runs programs here: for other machines it is switched on by name.
+        let here = listen.is_none_or(|listen| listen.ip().to_canonical().is_loopback());
         let tls = self.tls_certificate.zip(self.tls_key);
         Config {
-            listen: self.listen.or(file.listen),
+            listen,
             plain_http: self.plain_http || file.plain_http.unwrap_or(false),
             tls: tls
                 .map(|(certificate, key)| TlsConfig { certificate, key })
@@ -123,7 +126,7 @@ impl Arguments {
             proxy: file.proxy,
             engine: engine
                 .or(file.engine)
-                .unwrap_or(true)
+                .unwrap_or(here)
                 .then(|| EngineConfig {
                     folder: home.join("engine"),
                     program: None,

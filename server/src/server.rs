@@ -92,6 +92,8 @@ pub struct Server {
     home: Home,
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
+    /// On loopback, for whoever runs the server, where the other one is for other machines.
+    side: Option<TcpListener>,
     state: AppState,
     connections_over: mpsc::Receiver<()>,
     local: Local,
@@ -145,6 +147,7 @@ impl Server {
         let home = Home::open(&config.home)?;
         let listener = listen::open(config.listen).await?;
         let own = Own::new(listen::address(&listener), &config);
+        let side = listen::open_side(&own, &listener).await?;
         let store = Store::open(&home.path().join(store::FILE))?;
         let hub = Arc::new(Hub::new());
         let sources: Arc<[Arc<dyn Source>]> = sources(&hub)?.into();
@@ -193,6 +196,7 @@ impl Server {
             home,
             listener,
             tls,
+            side,
             state,
             connections_over,
             local,
@@ -227,6 +231,7 @@ impl Server {
             home,
             listener,
             tls,
+            side,
             state,
             mut connections_over,
             local,
@@ -238,7 +243,7 @@ impl Server {
             tasks.spawn(source.clone().run(stop.clone()));
         }
         engine_is_open(&state).await;
-        home.publish(&card(&url, &state))?;
+        home.publish(&card(&url, side.as_ref(), &state))?;
         tracing::info!(url, version = VERSION, commit = COMMIT, "serving");
         tasks.spawn(state.audit.clone().run(stop.clone()));
         tasks.spawn(state.requests.clone().run(stop.clone()));
@@ -258,16 +263,29 @@ impl Server {
         if let Some(tls) = &tls {
             tasks.spawn(tls.clone().follow(deadlines.certificate, stop.clone()));
         }
+        let strangers = Strangers::new(&state.config);
+        let side = side.map(|listener| Doors {
+            listener,
+            tls: None,
+            strangers: strangers.clone(),
+            deadlines,
+        });
         let doors = Doors {
             listener,
             tls,
-            strangers: Strangers::new(&state.config),
+            strangers,
             deadlines,
         };
         let router = http::router(state.clone());
         // The state holds one end of what every connection holds: it must not outlive this line.
         drop(state);
-        http::serve(doors, router, stop.clone(), GRACE).await;
+        let side_router = router.clone();
+        let side = async {
+            if let Some(doors) = side {
+                http::serve(doors, side_router, stop.clone(), GRACE).await;
+            }
+        };
+        tokio::join!(http::serve(doors, router, stop.clone(), GRACE), side);
 
         tracing::info!("stopping");
         let over = async {
@@ -303,11 +321,11 @@ async fn engine_is_open(state: &AppState) {
     }
 }
 
-fn card(url: &str, state: &AppState) -> Card {
+fn card(url: &str, side: Option<&TcpListener>, state: &AppState) -> Card {
     let sources = state.config.sources.iter();
     Card {
         url: url.to_owned(),
-        local: None,
+        local: side.map(|side| format!("http://{}", listen::address(side))),
         pid: std::process::id(),
         version: VERSION.to_owned(),
         commit: COMMIT.to_owned(),

@@ -246,7 +246,7 @@ impl Team {
         let proof = Text::from(format!("token {id}"));
         let guest = self.enter(&door, proof, brought)?;
         Ok(if scope.is_for_metrics_only() {
-            guest.for_metrics()
+            guest.who_measures()
         } else {
             guest
         })

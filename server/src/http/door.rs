@@ -10,6 +10,7 @@ use skytower_api_client::wire::Problem;
 use super::problem::Failure;
 use super::strangers::Peer;
 use super::{AppState, address, proxy};
+use crate::audit::{Entry, Outcome};
 
 /// Nothing that is answered is a page: it is not to be guessed into one, framed, or kept by others.
 const ON_EVERYTHING: [(HeaderName, &str); 3] = [
@@ -35,7 +36,13 @@ pub(crate) async fn pass(
         .and_then(|()| check(&state, request.headers_mut(), &peer));
     let (mut response, over) = match checked {
         Ok(()) => (next.run(request).await, false),
-        Err(problem) => (Failure(problem).into_response(), true),
+        Err(problem) => {
+            if problem.code == "foreign_origin" {
+                let entry = Entry::stranger(Some(peer.address().ip()), "connect", Outcome::Refused);
+                state.audit.note(entry.detail("a page of another site"));
+            }
+            (Failure(problem).into_response(), true)
+        }
     };
     let headers = response.headers_mut();
     for (name, value) in ON_EVERYTHING {

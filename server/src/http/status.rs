@@ -84,7 +84,7 @@ pub(crate) async fn metrics(
     Extension(guest): Extension<Guest>,
 ) -> Result<impl IntoResponse, Failure> {
     // They count what is in private workspaces too.
-    if !guest.is_for_metrics() && guest.caller()?.role != Role::Admin {
+    if !guest.measures() && guest.caller()?.role != Role::Admin {
         return Err(Failure(
             Problem::new("forbidden", 403, "the metrics are for administrators")
                 .hint("a token of the scope `metrics` reads them, and nothing else"),

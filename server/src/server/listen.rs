@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 
 use super::StartError;
 use crate::config::{Config, DEFAULT_LISTEN};
+use crate::http::Own;
 
 /// How often an address that is taken is tried again, and for how long.
 const SOCKET_TRIES: usize = 20;
@@ -54,6 +55,22 @@ pub(super) async fn open(asked: Option<SocketAddr>) -> Result<TcpListener, Start
         }
         Err(error) => Err(StartError::Listen { listen, error }),
     }
+}
+
+/// A second, plain address on loopback for whoever runs the server, where the first one is for other machines
+/// or encrypts: no name that is in a certificate leads there.
+pub(super) async fn open_side(
+    own: &Own,
+    listener: &TcpListener,
+) -> Result<Option<TcpListener>, StartError> {
+    if !own.encrypts() && address(listener).ip().to_canonical().is_loopback() {
+        return Ok(None);
+    }
+    let listen = SocketAddr::new(DEFAULT_LISTEN.ip(), 0);
+    let bound = TcpListener::bind(listen).await;
+    bound
+        .map(Some)
+        .map_err(|error| StartError::Listen { listen, error })
 }
 
 /// Where it listens.
