@@ -10,7 +10,7 @@ use axum::{Extension, Json};
 use serde_json::json;
 use skytower_api_client::policy::View;
 use skytower_api_client::rest::Health;
-use skytower_api_client::wire::PROTOCOL;
+use skytower_api_client::wire::{PROTOCOL, Problem, Role};
 use skytower_api_client::{Kind, Phase, Text};
 
 use super::AppState;
@@ -47,19 +47,19 @@ pub(crate) async fn status(
     State(state): State<AppState>,
     Extension(guest): Extension<Guest>,
 ) -> Result<Json<serde_json::Value>, Failure> {
-    let view = View::of(&guest.caller()?, &[]);
-    let (sources, counts, revision): (Vec<_>, BTreeMap<_, BTreeMap<_, u64>>, u64) =
-        state.hub.read(|table| {
-            let mut counts = BTreeMap::<Text, BTreeMap<Kind, u64>>::new();
-            for row in Kind::ALL.iter().flat_map(|kind| table.rows(*kind)) {
-                if row.phase() != Phase::Gone && view.sees(row.workspace()) {
-                    let of_source = counts.entry(row.source().clone()).or_default();
-                    *of_source.entry(row.kind()).or_default() += 1;
-                }
+    let (sources, counts, revision) = state.hub.read(|table| {
+        let view = View::of(&guest.caller()?, &[]);
+        let mut counts = BTreeMap::<Text, BTreeMap<Kind, u64>>::new();
+        for row in Kind::ALL.iter().flat_map(|kind| table.rows(*kind)) {
+            if row.phase() != Phase::Gone && view.sees(row) {
+                let of_source = counts.entry(row.source().clone()).or_default();
+                *of_source.entry(row.kind()).or_default() += 1;
             }
-            let rows = table.rows(Kind::Source).cloned();
-            (rows.collect(), counts, table.revision())
-        });
+        }
+        let sources = table.rows(Kind::Source).filter(|row| view.sees(row));
+        let sources: Vec<_> = sources.cloned().collect();
+        Ok::<_, Problem>((sources, counts, table.revision()))
+    })?;
     Ok(Json(json!({
         "server": {
             "url": format!("http://127.0.0.1:{}", state.port),
@@ -76,8 +76,19 @@ pub(crate) async fn status(
     })))
 }
 
-/// `GET /metrics`: Prometheus' text format.
-pub(crate) async fn metrics(State(state): State<AppState>) -> impl IntoResponse {
+/// `GET /metrics`: Prometheus' text format. Counts of all that there is, so not for everybody; the only
+/// names in it are those of the sources.
+pub(crate) async fn metrics(
+    State(state): State<AppState>,
+    Extension(guest): Extension<Guest>,
+) -> Result<impl IntoResponse, Failure> {
+    if guest.caller()?.role != Role::Admin {
+        let sentence = "the measurements count what everybody has, and are for administrators";
+        let problem = Problem::new("forbidden", 403, sentence);
+        return Err(Failure(problem.hint(
+            "GET /api/v1/status counts what you may see; or ask an administrator for the role `admin`",
+        )));
+    }
     let mut out = String::new();
     let mut family = |name: &str, kind: &str, help: &str, values: &[(String, u64)]| {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -144,5 +155,5 @@ pub(crate) async fn metrics(State(state): State<AppState>) -> impl IntoResponse 
         "Calls made to what is watched.",
         &calls,
     );
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], out)
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], out))
 }
