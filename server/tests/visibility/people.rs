@@ -264,6 +264,7 @@ fn words(text: &str) -> impl Iterator<Item = u64> + '_ {
 /// Somebody at a door. There is one server for each, since whoever holds a server's token is one person
 /// there; what happens is committed to all of them alike.
 struct Person {
+    client: reqwest::Client,
     server: Running,
     watching: Watching,
     copy: Table,
@@ -314,8 +315,7 @@ impl Person {
 
     async fn get(&self, path: &str) -> (u16, String) {
         let url = format!("{}{path}", self.server.url);
-        let client = reqwest::Client::new();
-        let asked = client.get(url).bearer_auth(&self.server.token).send();
+        let asked = self.client.get(url).bearer_auth(&self.server.token).send();
         let answer = within(asked).await.unwrap();
         let status = answer.status().as_u16();
         let body = within(answer.text()).await.unwrap();
@@ -353,6 +353,7 @@ impl Tower {
             let mut watching = watch(&server, who == 1).await;
             watching.subscribe(None).await;
             people.push(Person {
+                client: reqwest::Client::new(),
                 server,
                 watching,
                 copy: Table::new(),
