@@ -375,14 +375,9 @@ impl Watching {
     }
 
     pub fn cursor(&self) -> Cursor {
-        self.cursor_of(&self.copy)
-    }
-
-    /// The cursor of a copy that is kept elsewhere.
-    pub fn cursor_of(&self, copy: &Table) -> Cursor {
         Cursor {
             epoch: self.hello.epoch.clone(),
-            revision: copy.revision(),
+            revision: self.copy.revision(),
             view: self.hello.view.clone(),
         }
     }

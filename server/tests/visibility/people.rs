@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use proptest::prelude::*;
+use skytower_api_client::codec::Encoding;
 use skytower_api_client::entity::{
     Cluster, Event, Holding, Holdings, Job, Owner, Replica, Request, Service, Source, User,
     Workspace,
 };
-use skytower_api_client::policy::OwnedReach;
+use skytower_api_client::policy::{OwnedReach, View};
 use skytower_api_client::rest::path;
-use skytower_api_client::wire::{Caller, Change, Cursor, Role, ServerMessage};
+use skytower_api_client::wire::{Caller, Change, Cursor, Hello, Role, ServerMessage};
 use skytower_api_client::{Entity, Key, Kind, Table, Text};
 
 use crate::support::clients::text_of;
@@ -40,7 +41,9 @@ pub enum Step {
     Role(usize, bool),
     /// Somebody reads all that there is to read, and looks at lists and rows over REST.
     Settle(usize),
-    /// Somebody's connection breaks, and resumes from where the copy stands.
+    /// Somebody's connection breaks.
+    Leave(usize),
+    /// Somebody comes back, and resumes from where the copy stands.
     Resume(usize),
 }
 
@@ -54,6 +57,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (place(), who(), any::<bool>()).prop_map(|(place, who, is)| Step::Member(place, who, is)),
         1 => (who(), any::<bool>()).prop_map(|(who, is)| Step::Role(who, is)),
         2 => who().prop_map(Step::Settle),
+        1 => who().prop_map(Step::Leave),
         1 => who().prop_map(Step::Resume),
     ];
     proptest::collection::vec(step, 10..60)
@@ -81,6 +85,8 @@ struct Model {
     spaces: [Space; 6],
     admins: BTreeSet<usize>,
     rows: BTreeMap<Key, (Place, Arc<Entity>)>,
+    /// What was said where something departed. Whoever may look there again may hear of it.
+    last_words: Vec<(Place, u64)>,
 }
 
 impl Model {
@@ -266,7 +272,9 @@ fn words(text: &str) -> impl Iterator<Item = u64> + '_ {
 struct Person {
     client: reqwest::Client,
     server: Running,
-    watching: Watching,
+    /// None while the connection is broken.
+    watching: Option<Watching>,
+    hello: Hello,
     copy: Table,
     /// Words that this person was ever allowed to read, from the moment at which they were first said.
     allowed: BTreeSet<u64>,
@@ -288,12 +296,13 @@ impl Person {
 
     /// Reads one message, and every byte of it.
     async fn read(&mut self) {
-        let frame = within(self.watching.socket.next()).await.unwrap().unwrap();
+        let socket = &mut self.watching.as_mut().unwrap().socket;
+        let frame = within(socket.next()).await.unwrap().unwrap();
         let Some(json) = text_of(&frame) else { return };
         self.search(&json, "the watch");
         let message = ServerMessage::decode(&json).unwrap().unwrap();
         if let ServerMessage::Hello(hello) = &message {
-            self.watching.hello = hello.clone();
+            self.hello = hello.clone();
         }
         let whole = match &message {
             ServerMessage::Snapshot { .. } => Some(false),
@@ -304,7 +313,11 @@ impl Person {
         };
         self.copy.apply(message).unwrap();
         if let Some(whole) = whole {
-            self.cursor = whole.then(|| self.watching.cursor_of(&self.copy));
+            self.cursor = whole.then(|| Cursor {
+                epoch: self.hello.epoch.clone(),
+                revision: self.copy.revision(),
+                view: self.hello.view.clone(),
+            });
         }
         let sources = self.copy.rows(Kind::Source);
         let name = sources.map(|row| row.name().to_string()).next();
@@ -345,6 +358,7 @@ impl Tower {
             spaces: Default::default(),
             admins: BTreeSet::from([2]),
             rows: BTreeMap::new(),
+            last_words: Vec::new(),
         };
         let mut people = Vec::new();
         for who in 0..PEOPLE {
@@ -355,7 +369,8 @@ impl Tower {
             people.push(Person {
                 client: reqwest::Client::new(),
                 server,
-                watching,
+                hello: watching.hello.clone(),
+                watching: Some(watching),
                 copy: Table::new(),
                 allowed: BTreeSet::new(),
                 read: 0,
@@ -398,6 +413,8 @@ impl Tower {
                 }
                 Change::Remove { key, .. } => {
                     self.model.rows.remove(key);
+                    let last = said.iter().map(|word| (place.clone(), *word));
+                    self.model.last_words.extend(last);
                 }
             }
             list.push(change);
@@ -415,6 +432,19 @@ impl Tower {
         for person in &self.people {
             person.server.hub.commit(list.clone());
         }
+        self.share_a_door();
+    }
+
+    /// All three at one door, who share what is encoded for those with equal rights.
+    fn share_a_door(&self) {
+        let hub = &self.people[0].server.hub;
+        for (who, person) in self.people.iter().enumerate() {
+            let view = View::of(&rights(&self.model, who), &[]);
+            let from = hub.revision().saturating_sub(3);
+            for frame in hub.frames(&view, Encoding::Json, Some(from)).frames.iter() {
+                person.search(std::str::from_utf8(frame).unwrap(), "a door for all");
+            }
+        }
     }
 
     /// Those who may see something from now on may read the words that are there.
@@ -422,7 +452,11 @@ impl Tower {
         for who in 0..PEOPLE {
             let seen = self.model.seen_by(who);
             let now = serde_json::to_string(&seen.values().collect::<Vec<_>>()).unwrap();
-            self.people[who].allowed.extend(words(&now));
+            let last = self.model.last_words.iter();
+            let last = last.filter(|(place, _)| self.model.may_see(who, place));
+            let person = &mut self.people[who];
+            person.allowed.extend(words(&now));
+            person.allowed.extend(last.map(|(_, word)| *word));
             let caller = rights(&self.model, who);
             self.people[who].server.caller_is(&caller).await;
         }
@@ -474,13 +508,25 @@ impl Tower {
                 self.rights_change().await;
             }
             Step::Settle(who) => self.settle(who).await,
+            Step::Leave(who) => self.people[who].watching = None,
             Step::Resume(who) => {
-                let person = &mut self.people[who];
-                person.watching = watch(&person.server, who == 1).await;
-                person.copy.interrupted();
-                person.watching.subscribe(person.cursor.clone()).await;
+                self.people[who].watching = None;
+                self.connect(who).await;
             }
         }
+    }
+
+    /// Somebody without a connection gets one.
+    async fn connect(&mut self, who: usize) {
+        let person = &mut self.people[who];
+        if person.watching.is_some() {
+            return;
+        }
+        let mut watching = watch(&person.server, who == 1).await;
+        watching.subscribe(person.cursor.clone()).await;
+        person.hello = watching.hello.clone();
+        person.copy.interrupted();
+        person.watching = Some(watching);
     }
 
     fn removal(&mut self, key: &Key) -> Option<(Place, Change)> {
@@ -505,9 +551,10 @@ impl Tower {
             ..Source::default()
         };
         self.commit(vec![(Place::Everywhere, Change::Upsert(marker.into()))]);
+        self.connect(who).await;
         let person = &mut self.people[who];
         let rights = rights(&self.model, who);
-        let knows = |person: &Person| person.read >= mile && person.watching.hello.you == rights;
+        let knows = |person: &Person| person.read >= mile && person.hello.you == rights;
         while !knows(person) || person.cursor.is_none() {
             person.read().await;
         }
