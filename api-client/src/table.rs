@@ -228,28 +228,25 @@ impl Table {
         if before.as_ref().is_some_and(|slot| slot.row == row) {
             return None;
         }
-        let (mut trail, mut parts) = match before {
-            Some(slot) => {
-                self.order.remove(&(slot.changed, key.clone()));
-                let mut trail = std::mem::take(&mut slot.trail);
-                if slot.row.reach() != row.reach() {
-                    trail.leave(slot.row.reach(), revision);
-                }
-                let mut parts = std::mem::take(&mut slot.parts);
-                parts.change(&slot.row, &row, slot.changed, revision);
-                (trail, parts)
+        let (mut trail, mut parts) = if let Some(slot) = before {
+            self.order.remove(&(slot.changed, key.clone()));
+            let mut trail = std::mem::take(&mut slot.trail);
+            if slot.row.reach() != row.reach() {
+                trail.leave(slot.row.reach(), revision);
             }
+            let mut parts = std::mem::take(&mut slot.parts);
+            parts.change(&slot.row, &row, slot.changed, revision);
+            (trail, parts)
+        } else {
             // It may have been here before under the same key.
-            None => {
-                let trail = match self.departed.remove(&key) {
-                    Some(gone) => {
-                        self.order.remove(&(gone.revision, key.clone()));
-                        gone.trail.back(revision)
-                    }
-                    None => Trail::from(revision),
-                };
-                (trail, Parts::of(&row, revision))
-            }
+            let trail = match self.departed.remove(&key) {
+                Some(gone) => {
+                    self.order.remove(&(gone.revision, key.clone()));
+                    gone.trail.back(revision)
+                }
+                None => Trail::from(revision),
+            };
+            (trail, Parts::of(&row, revision))
         };
         self.horizon = trail.prune(self.horizon);
         self.horizon = parts.prune(&row, self.horizon);

@@ -68,7 +68,14 @@ async fn case_07_what_becomes_private_leaves_those_who_are_connected() {
     }
     tower.step(Step::Role(1, true)).await;
     tower.step(Step::Role(1, false)).await;
-    for id in 0..6 {
+    // The first of them is away while a row of theirs goes where they may not look, and departs there.
+    tower.step(Step::Put(0, 0)).await;
+    tower.step(Step::Settle(0)).await;
+    tower.step(Step::Leave(0)).await;
+    tower.step(Step::Put(0, 1)).await;
+    tower.step(Step::Gone(0)).await;
+    tower.step(Step::Settle(0)).await;
+    for id in 1..6 {
         tower.step(Step::Gone(id)).await;
     }
     tower.close().await;
