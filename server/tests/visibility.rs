@@ -10,8 +10,8 @@
 
 mod support;
 mod visibility {
-    pub mod cases;
-    pub mod people;
+    pub(crate) mod cases;
+    pub(crate) mod people;
 }
 
 use proptest::prelude::*;

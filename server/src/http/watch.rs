@@ -448,15 +448,13 @@ impl Session {
                 }
             }
             Some(ClientMessage::Unfocus { key }) => self.gaze.unfocus(&key),
-            Some(ClientMessage::Refresh { key }) => {
-                if sees(&key) == Some(true) {
-                    self.gaze.refresh(&key);
-                }
+            Some(ClientMessage::Refresh { key }) if sees(&key) == Some(true) => {
+                self.gaze.refresh(&key);
             }
             Some(ClientMessage::Subscribe { .. }) => {
                 return fault("subscribed_twice", "a connection subscribes once");
             }
-            None => {}
+            Some(ClientMessage::Refresh { .. }) | None => {}
         }
         ControlFlow::Continue(())
     }

@@ -73,6 +73,9 @@ async fn half_seen() -> Running {
     server
 }
 
+/// A method, a path and a body about a cluster.
+type Ask<'a> = &'a dyn Fn(&str) -> (&'static str, String, Option<Value>);
+
 #[tokio::test]
 async fn case_31_the_invisible_answers_as_the_absent() {
     let server = half_seen().await;
@@ -82,7 +85,6 @@ async fn case_31_the_invisible_answers_as_the_absent() {
         targets.extend(more.iter().map(|id| key(id)));
         Some(json!({"action": "cluster.down", "targets": targets, "dry_run": dry}))
     };
-    type Ask<'a> = &'a dyn Fn(&str) -> (&'static str, String, Option<Value>);
     let asks: [Ask<'_>; 10] = [
         &|id| {
             (

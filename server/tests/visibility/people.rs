@@ -28,7 +28,7 @@ const ROWS: u8 = 18;
 const ASTRAY: u8 = 6;
 
 #[derive(Clone, Debug)]
-pub enum Step {
+pub(crate) enum Step {
     /// A row comes to a place, or changes there.
     Put(u8, u8),
     /// A row goes.
@@ -47,7 +47,7 @@ pub enum Step {
     Resume(usize),
 }
 
-pub fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let place = || 0..6u8;
     let who = || 0..PEOPLE;
     let step = prop_oneof![
@@ -337,7 +337,7 @@ impl Person {
     }
 }
 
-pub struct Tower {
+pub(crate) struct Tower {
     people: Vec<Person>,
     model: Model,
     next: u64,
@@ -353,7 +353,7 @@ async fn watch(server: &Running, second: bool) -> Watching {
 }
 
 impl Tower {
-    pub async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let model = Model {
             spaces: Default::default(),
             admins: BTreeSet::from([2]),
@@ -462,7 +462,7 @@ impl Tower {
         }
     }
 
-    pub async fn step(&mut self, step: Step) {
+    pub(crate) async fn step(&mut self, step: Step) {
         match step {
             Step::Put(id, space) => {
                 let word = self.word();
@@ -593,7 +593,7 @@ impl Tower {
         }
     }
 
-    pub async fn close(mut self) {
+    pub(crate) async fn close(mut self) {
         for who in 0..PEOPLE {
             self.settle(who).await;
         }

@@ -117,7 +117,7 @@ fn head(row: &Row<'_>) -> rusqlite::Result<Head> {
     })
 }
 
-fn whole(connection: &Connection, head: Head) -> Result<Record, JournalError> {
+fn whole(connection: &Connection, head: &Head) -> Result<Record, JournalError> {
     let action = action::action(&head.action)
         .ok_or_else(|| damaged(format!("unknown action {}", head.action)))?;
     let mut targets = Vec::new();
@@ -180,7 +180,7 @@ fn readable(
     for head in heads {
         let head = head?;
         let id = head.id.clone();
-        match whole(connection, head) {
+        match whole(connection, &head) {
             Ok(record) => records.push(record),
             Err(JournalError::Damaged(reason)) => {
                 tracing::error!(request = %id, %reason, "a request in the journal cannot be read; it is left as it is");
@@ -199,7 +199,7 @@ pub(super) fn get(connection: &Connection, id: Uuid) -> Result<Option<Record>, J
             head,
         )
         .optional()?;
-    found.map(|head| whole(connection, head)).transpose()
+    found.map(|head| whole(connection, &head)).transpose()
 }
 
 pub(super) fn unfinished(connection: &Connection) -> Result<Vec<Record>, JournalError> {
