@@ -66,6 +66,14 @@ pub struct Start {
     pub label: Option<Text>,
 }
 
+impl Start {
+    /// The name of the workspace that it is started in.
+    pub fn workspace(&self) -> Text {
+        let named = self.workspace.clone();
+        named.unwrap_or_else(|| Text::from("default"))
+    }
+}
+
 impl std::fmt::Debug for Start {
     /// Without the text and the values: they may hold secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,66 +1,15 @@
 //! Who may see and do what: pure functions that the server enforces and clients explain with.
 
-use std::collections::BTreeSet;
+mod reach;
+mod view;
+
+pub use reach::{OwnedReach, Reach, qualified, unqualified};
+pub use view::View;
 
 use crate::action::{ActionOptions, ActionSpec};
 use crate::entity::Entity;
-use crate::kind::Kind;
 use crate::text::Text;
 use crate::wire::{Caller, Role};
-
-/// What a connection is shown: the kinds it asked for and the workspaces its caller may see.
-/// Connections with equal views share the encoded bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct View {
-    /// None means every kind.
-    kinds: Option<BTreeSet<Kind>>,
-    /// None means every workspace. Rows without a workspace are for everybody.
-    workspaces: Option<BTreeSet<Text>>,
-    /// The caller is no administrator: the audit is not for them.
-    ordinary: bool,
-}
-
-impl View {
-    /// Everything.
-    pub fn everything() -> Self {
-        Self::default()
-    }
-
-    /// What `caller` may see of `kinds` (all when empty).
-    pub fn of(caller: &Caller, kinds: &[Kind]) -> Self {
-        Self {
-            kinds: (!kinds.is_empty()).then(|| kinds.iter().copied().collect()),
-            workspaces: caller
-                .workspaces
-                .as_ref()
-                .map(|list| list.iter().cloned().collect()),
-            ordinary: caller.role != Role::Admin,
-        }
-    }
-
-    /// The caller asked for this kind, and it is for them.
-    pub fn wants(&self, kind: Kind) -> bool {
-        let asked = |kinds: &BTreeSet<Kind>| kinds.contains(&kind);
-        self.kinds.as_ref().is_none_or(asked) && !(self.ordinary && kind == Kind::Audit)
-    }
-
-    /// The caller may see what is in this workspace.
-    pub fn sees(&self, workspace: Option<&Text>) -> bool {
-        match (&self.workspaces, workspace) {
-            (None, _) | (_, None) => true,
-            (Some(mine), Some(workspace)) => mine.contains(workspace),
-        }
-    }
-
-    /// An opaque name that changes when the view does; part of the resume cursor.
-    pub fn name(&self) -> Text {
-        use std::hash::{Hash, Hasher};
-        // Fixed keys: the name has to be the same for the same view within one life of the server.
-        let mut hasher = std::collections::hash_map::DefaultHasher::new();
-        self.hash(&mut hasher);
-        Text::from(format!("{:016x}", hasher.finish()))
-    }
-}
 
 /// What the owner guard says about acting on other people's things.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

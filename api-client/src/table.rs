@@ -6,6 +6,9 @@
 //! client alike, so there is no queue per client, and falling behind merely makes the next answer
 //! larger.
 
+mod parts;
+mod trail;
+
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -13,14 +16,16 @@ use std::sync::Arc;
 use crate::entity::Entity;
 use crate::key::Key;
 use crate::kind::Kind;
-use crate::policy::View;
+use crate::policy::{OwnedReach, View};
 use crate::text::Text;
 use crate::wire::{Change, SNAPSHOT_CHUNK, ServerMessage};
+use parts::Parts;
+use trail::Trail;
 
 /// How many departures are remembered. A cursor older than the oldest of them gets a snapshot.
 const DEPARTED_LIMIT: usize = if cfg!(test) { 4 } else { 20_000 };
 
-/// How many earlier workspaces of one row are remembered.
+/// How many earlier workspaces of one row are remembered, and how many former parts of one.
 const STAYS_LIMIT: usize = if cfg!(test) { 2 } else { 16 };
 
 #[derive(Clone, Debug)]
@@ -28,6 +33,7 @@ struct Slot {
     row: Arc<Entity>,
     /// The revision that last changed the row.
     changed: u64,
+    parts: Parts,
     trail: Trail,
 }
 
@@ -36,60 +42,9 @@ struct Departed {
     kind: Kind,
     revision: u64,
     reason: Text,
-    /// Where it was last: those who may not see that are not told why it departed.
-    workspace: Option<Text>,
+    /// Who could see it last: others are not told why it departed.
+    reach: OwnedReach,
     trail: Trail,
-}
-
-/// Where a key was at which revision. A copy as of a revision holds the row exactly if its holder
-/// could see the workspace that the row was in *then*: it, and nobody else, has to be told when the
-/// row is not to be seen any more.
-#[derive(Clone, Debug, Default)]
-struct Trail {
-    /// The revision at which it came to where it is (or at which it departed).
-    since: u64,
-    /// Where it was before, in order. Gaps are times at which it was not there.
-    past: Vec<Stay>,
-}
-
-#[derive(Clone, Debug)]
-struct Stay {
-    since: u64,
-    /// The first revision at which it was not there any more.
-    until: u64,
-    workspace: Option<Text>,
-}
-
-impl Trail {
-    /// It leaves `workspace` at `revision`.
-    fn leave(&mut self, workspace: Option<&Text>, revision: u64) {
-        // Within one revision it was never seen there.
-        if revision > self.since {
-            self.past.push(Stay {
-                since: self.since,
-                until: revision,
-                workspace: workspace.cloned(),
-            });
-        }
-        self.since = revision;
-    }
-
-    /// Could a copy of `view` as of `revision`, when it was not yet where it is, hold it.
-    fn seen_before(&self, revision: u64, view: &View) -> bool {
-        self.past.iter().any(|stay| {
-            (stay.since..stay.until).contains(&revision) && view.sees(stay.workspace.as_ref())
-        })
-    }
-
-    /// Forgets what no cursor can ask for, and the oldest when there is too much of it. Returns the
-    /// horizon from then on.
-    fn prune(&mut self, horizon: u64) -> u64 {
-        self.past.retain(|stay| stay.until > horizon);
-        if self.past.len() > STAYS_LIMIT {
-            return self.past.remove(0).until;
-        }
-        horizon
-    }
 }
 
 const MOVED_OUT: &str = "moved out of your workspaces";
@@ -99,10 +54,22 @@ impl Slot {
     /// Does a copy of `view` as of `revision` hold the row.
     fn held(&self, revision: u64, view: &View) -> bool {
         if revision >= self.trail.since {
-            view.sees(self.row.workspace())
+            view.sees(&self.row)
         } else {
             self.trail.seen_before(revision, view)
         }
+    }
+
+    /// May a copy of `old` as of `revision`, which holds the row, hold another one than `new` sees now.
+    fn is_other(&self, revision: u64, old: &View, new: &View) -> bool {
+        let changed = |view| self.parts.changed(view, self.changed) > revision;
+        let differs = || old.project(&self.row) != new.project(&self.row);
+        changed(old) || changed(new) || self.parts.are_several() && differs()
+    }
+
+    /// Does a copy of `view` as of `revision` hold another row than is to be seen now.
+    fn is_news(&self, revision: u64, view: &View) -> bool {
+        self.parts.changed(view, self.changed) > revision || !self.held(revision, view)
     }
 }
 
@@ -261,37 +228,33 @@ impl Table {
         if before.as_ref().is_some_and(|slot| slot.row == row) {
             return None;
         }
-        let mut trail = match before {
-            Some(slot) => {
-                self.order.remove(&(slot.changed, key.clone()));
-                let mut trail = std::mem::take(&mut slot.trail);
-                if slot.row.workspace() != row.workspace() {
-                    trail.leave(slot.row.workspace(), revision);
-                }
-                trail
+        let (mut trail, mut parts) = if let Some(slot) = before {
+            self.order.remove(&(slot.changed, key.clone()));
+            let mut trail = std::mem::take(&mut slot.trail);
+            if slot.row.reach() != row.reach() {
+                trail.leave(slot.row.reach(), revision);
             }
+            let mut parts = std::mem::take(&mut slot.parts);
+            parts.change(&slot.row, &row, slot.changed, revision);
+            (trail, parts)
+        } else {
             // It may have been here before under the same key.
-            None => match self.departed.remove(&key) {
+            let trail = match self.departed.remove(&key) {
                 Some(gone) => {
                     self.order.remove(&(gone.revision, key.clone()));
-                    Trail {
-                        since: revision,
-                        ..gone.trail
-                    }
+                    gone.trail.back(revision)
                 }
-                None => Trail {
-                    since: revision,
-                    past: Vec::new(),
-                },
-            },
+                None => Trail::from(revision),
+            };
+            (trail, Parts::of(&row, revision))
         };
-        if !trail.past.is_empty() {
-            self.horizon = trail.prune(self.horizon);
-        }
+        self.horizon = trail.prune(self.horizon);
+        self.horizon = parts.prune(&row, self.horizon);
         self.order.insert((revision, key.clone()));
         let slot = Slot {
             row: row.clone(),
             changed: revision,
+            parts,
             trail,
         };
         let before = rows.insert(key.clone(), slot).map(|slot| slot.row);
@@ -307,7 +270,7 @@ impl Table {
         self.order.remove(&(slot.changed, key.clone()));
         self.order.insert((revision, key.clone()));
         let mut trail = slot.trail;
-        trail.leave(slot.row.workspace(), revision);
+        trail.leave(slot.row.reach(), revision);
         self.horizon = trail.prune(self.horizon);
         self.departed.insert(
             key.clone(),
@@ -315,7 +278,7 @@ impl Table {
                 kind,
                 revision,
                 reason,
-                workspace: slot.row.workspace().cloned(),
+                reach: slot.row.reach().into(),
                 trail,
             },
         );
@@ -364,15 +327,17 @@ impl Table {
                 continue;
             };
             if let Some(slot) = self.rows.get(&kind).and_then(|rows| rows.get(key)) {
-                if view.sees(slot.row.workspace()) {
-                    changes.push(Change::Upsert(slot.row.clone()));
+                if view.sees(&slot.row) {
+                    if slot.is_news(from, view) {
+                        changes.push(Change::Upsert(view.project(&slot.row)));
+                    }
                 } else if slot.held(from, view) {
                     changes.push(removal(kind, key, MOVED_OUT));
                 }
             } else if let Some(gone) = self.departed.get(key)
                 && gone.trail.seen_before(from, view)
             {
-                let told = view.sees(gone.workspace.as_ref());
+                let told = view.allows(gone.reach.as_reach());
                 let reason = if told { &*gone.reason } else { MOVED_OUT };
                 changes.push(removal(gone.kind, key, reason));
             }
@@ -399,16 +364,18 @@ impl Table {
             .flat_map(|(kind, rows)| rows.iter().map(move |(key, slot)| (*kind, key, slot)));
         for (kind, key, slot) in slots {
             let held = old.wants(kind) && slot.held(from, old);
-            let sees = new.wants(kind) && new.sees(slot.row.workspace());
-            if sees && (!held || slot.changed > from) {
-                changes.push(Change::Upsert(slot.row.clone()));
-            } else if held && !sees {
+            let sees = new.wants(kind) && new.sees(&slot.row);
+            if sees {
+                if !held || slot.is_other(from, old, new) {
+                    changes.push(Change::Upsert(new.project(&slot.row)));
+                }
+            } else if held {
                 changes.push(removal(kind, key, NOT_YOURS));
             }
         }
         for (key, gone) in &self.departed {
             if old.wants(gone.kind) && gone.revision > from && gone.trail.seen_before(from, old) {
-                let told = new.sees(gone.workspace.as_ref());
+                let told = new.allows(gone.reach.as_reach());
                 let reason = if told { &*gone.reason } else { NOT_YOURS };
                 changes.push(removal(gone.kind, key, reason));
             }
@@ -428,8 +395,8 @@ impl Table {
         for kind in Kind::ALL.iter().copied().filter(|kind| view.wants(*kind)) {
             let rows: Vec<_> = self
                 .rows(kind)
-                .filter(|row| view.sees(row.workspace()))
-                .cloned()
+                .filter(|row| view.sees(row))
+                .map(|row| view.project(row))
                 .collect();
             let chunks = rows.len().div_ceil(SNAPSHOT_CHUNK);
             for (i, chunk) in rows.chunks(SNAPSHOT_CHUNK).enumerate() {
@@ -561,6 +528,7 @@ impl Table {
                 place.insert(Slot {
                     row: row.clone(),
                     changed: revision,
+                    parts: Parts::default(),
                     trail: Trail::default(),
                 });
                 None

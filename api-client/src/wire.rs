@@ -40,7 +40,9 @@ pub struct Caller {
     pub name: Text,
     /// `admin`, `user` or `viewer`.
     pub role: Role,
-    /// Workspaces the caller may see; none means all.
+    /// Workspaces the caller may see, each as `source/workspace`, since two sources may have one of the same
+    /// name (a source's name has no `/`); none means all. One that is not named does not exist for the
+    /// caller, nor does anything in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspaces: Option<Vec<Text>>,
     /// Sources at which the caller may act; none means all. Elsewhere it can only look.

@@ -39,6 +39,7 @@ impl Attention {
         Gaze {
             attention: self.clone(),
             keys: BTreeSet::new(),
+            unseen: BTreeSet::new(),
         }
     }
 
@@ -97,33 +98,51 @@ impl Attention {
 pub(crate) struct Gaze {
     attention: Arc<Attention>,
     keys: BTreeSet<Key>,
+    /// Rows that the onlooker would look at and may not see. No source hears of them; they count as if
+    /// they were not there, so that nothing tells that they are.
+    unseen: BTreeSet<Key>,
 }
 
 impl Gaze {
-    /// Looks at a row. False: at too many already.
-    pub(crate) fn focus(&mut self, key: Key) -> bool {
-        if self.keys.contains(&key) {
+    /// Looks at a row, or only seems to where it is not for the onlooker. False: at too many already.
+    pub(crate) fn focus(&mut self, key: Key, seen: bool) -> bool {
+        if self.keys.contains(&key) || self.unseen.contains(&key) {
             return true;
         }
-        if self.keys.len() >= FOCUS_LIMIT {
+        if self.keys.len() + self.unseen.len() >= FOCUS_LIMIT {
             return false;
         }
-        self.attention.look(&key);
-        self.keys.insert(key);
+        if seen {
+            self.attention.look(&key);
+            self.keys.insert(key);
+        } else {
+            self.unseen.insert(key);
+        }
         true
     }
 
     pub(crate) fn unfocus(&mut self, key: &Key) {
+        self.unseen.remove(key);
         if self.keys.remove(key) {
             self.attention.look_away(key);
         }
     }
 
-    /// What is no longer seen is no longer looked at.
-    pub(crate) fn retain(&mut self, seen: impl Fn(&Key) -> bool) {
-        let gone: Vec<Key> = self.keys.iter().filter(|key| !seen(key)).cloned().collect();
-        for key in gone {
-            self.unfocus(&key);
+    /// What is no longer seen is no longer looked at, and what is seen now is.
+    pub(crate) fn review(&mut self, seen: impl Fn(&Key) -> bool) {
+        let all = self.keys.iter().chain(&self.unseen);
+        let (now, not): (Vec<Key>, Vec<Key>) = all.cloned().partition(&seen);
+        for key in not {
+            if self.keys.remove(&key) {
+                self.attention.look_away(&key);
+                self.unseen.insert(key);
+            }
+        }
+        for key in now {
+            if self.unseen.remove(&key) {
+                self.attention.look(&key);
+                self.keys.insert(key);
+            }
         }
     }
 

@@ -355,7 +355,7 @@ async fn a_snapshot_ends_where_the_rights_to_it_do() {
         };
         match ServerMessage::decode(&json).unwrap().unwrap() {
             ServerMessage::Hello(hello) => {
-                assert_eq!(hello.you.workspaces, Some(vec!["blue".into()]));
+                assert_eq!(hello.you.workspaces, Some(vec!["lab/blue".into()]));
                 break;
             }
             ServerMessage::Snapshot { rows, .. } => chunks += rows.len(),

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use skytower_api_client::Kind;
 use skytower_api_client::rest::path;
+use skytower_api_client::wire::{Caller, Role};
 use skytower_server::home;
 use support::{Running, caller, job, start, start_in, until, upsert, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -184,11 +185,16 @@ async fn every_error_is_a_problem_document() {
 }
 
 #[tokio::test]
-async fn measurements_are_for_those_inside() {
+async fn measurements_are_for_administrators() {
     let server = start().await;
     server.hub.commit([upsert(job(1, "default", "a"))]);
     assert_eq!(ask(&server, "GET", "/metrics", "", "").await.0, 401);
     let token = format!("Authorization: Bearer {}\r\n", server.token);
+    let administrator = Caller {
+        role: Role::Admin,
+        ..caller(None)
+    };
+    server.caller_is(&administrator).await;
     let (_, _, body) = ask(&server, "GET", "/metrics", &token, "").await;
     for line in [
         "skytower_revision 1",

@@ -16,8 +16,10 @@ use fake_skypilot::{Failure, FakeSkyPilot, cluster, job, service};
 use serde_json::json;
 use skytower_api_client::credentials::Credentials;
 use skytower_api_client::entity::{Outcome, Request, TargetResult};
+use skytower_api_client::policy::{Reach, View};
+use skytower_api_client::wire::Caller;
 use skytower_api_client::wire::Change;
-use skytower_api_client::{Entity, Key, Kind, Phase};
+use skytower_api_client::{Entity, Key, Kind, Phase, Text};
 use skytower_server::SourceConfig;
 use skytower_server::hub::Hub;
 use skytower_server::source::Source as _;
@@ -147,6 +149,7 @@ async fn what_skypilot_says_is_seen_and_followed() {
     // Alice is not in `/users` under this id: she is seen by what she owns.
     watch
         .until_row(Kind::User, "alice-id", |row| {
+            let row = View::everything().project(&Arc::new(row.clone()));
             let user = row.as_user().unwrap();
             user.clusters == 1 && user.jobs == 1
         })
@@ -670,7 +673,7 @@ async fn a_request_does_not_tell_of_a_cluster_that_may_be_private() {
     watch.until_row(Kind::Cluster, "h1", |_| true).await;
     let unknown = watch.fake.begin("sky.launch", "coming", "a11ce000");
     let row = watch.until_row(Kind::Request, &unknown, |_| true).await;
-    assert_eq!(row.as_request().unwrap().target, None);
+    assert_eq!(row.reach(), Reach::Administrators);
     watch.fake.with(|world| {
         let mut secret = cluster("coming", "h2", "alice");
         secret["workspace"] = "research".into();
@@ -678,11 +681,143 @@ async fn a_request_does_not_tell_of_a_cluster_that_may_be_private() {
     });
     // Once the cluster is known its request is in the same workspace.
     let row = watch
-        .until_row(Kind::Request, &unknown, |row| {
-            row.as_request().unwrap().target.is_some()
+        .until_row(Kind::Request, &unknown, |row| row.workspace().is_some())
+        .await;
+    let (source, name) = (&Text::from("prod"), &Text::from("research"));
+    assert_eq!(row.reach(), Reach::Workspace { source, name });
+}
+
+/// Somebody who may see the workspace `default` of `prod`.
+fn outsider() -> View {
+    let caller = Caller {
+        workspaces: Some(vec!["prod/default".into()]),
+        ..Caller::default()
+    };
+    View::of(&caller, &[])
+}
+
+#[tokio::test]
+async fn what_has_no_workspace_is_for_administrators_while_one_is_private() {
+    let watch = watch(|fake| {
+        fake.with(|world| {
+            world.services.push(service("chat", 1, "bob"));
+            let mut secret = cluster("known", "h1", "carol");
+            secret["workspace"] = "research".into();
+            world.clusters.push(secret);
+        });
+    })
+    .await;
+    let open = |row: &Entity| row.reach() == Reach::Everybody;
+    watch.until_row(Kind::Service, "chat-hash", open).await;
+    let controllers = watch
+        .fake
+        .begin("sky.serve.up", "sky-serve-controller-1", "b0b");
+    watch.until_row(Kind::Request, &controllers, open).await;
+    watch.fake.with(|world| {
+        world.workspaces = json!({"default": {}, "research": {"private": true}});
+    });
+    // Nothing of them is said anew by SkyPilot: they are hidden because the workspace is.
+    let hidden = |row: &Entity| row.reach() == Reach::Administrators;
+    for (kind, id) in [
+        (Kind::Service, "chat-hash"),
+        (Kind::Request, controllers.as_str()),
+    ] {
+        watch.until_row(kind, id, hidden).await;
+    }
+    for part in watch.hub.read(|table| support_rows(table, Kind::Replica)) {
+        assert!(hidden(&part), "{part:?}");
+    }
+    // Nor is it told in numbers.
+    let all = View::everything();
+    let owner = watch
+        .row(Kind::Service, "chat-hash")
+        .unwrap()
+        .owner()
+        .unwrap()
+        .id
+        .clone();
+    let counted = |view: &View| {
+        let row = watch.row(Kind::User, &owner)?;
+        view.sees(&row)
+            .then(|| view.project(&row))?
+            .as_user()
+            .cloned()
+    };
+    watch
+        .until("the count of what is hidden", |_| {
+            counted(&outsider()).is_none_or(|user| user.services == 0)
         })
         .await;
-    assert_eq!(row.workspace().unwrap(), &"research");
+    assert_eq!(counted(&all).unwrap().services, 1);
+    watch
+        .fake
+        .with(|world| world.workspaces = json!({"default": {}, "research": {}}));
+    watch.until_row(Kind::Service, "chat-hash", open).await;
+    watch.until_row(Kind::Request, &controllers, open).await;
+}
+
+fn support_rows(table: &skytower_api_client::Table, kind: Kind) -> Vec<Arc<Entity>> {
+    table.rows(kind).cloned().collect()
+}
+
+#[tokio::test]
+async fn a_request_is_of_the_cluster_that_was_called_so_then() {
+    let watch = watch(|fake| {
+        fake.with(|world| {
+            world.workspaces = json!({"default": {}, "research": {"private": true}});
+            let mut open = cluster("dev", "h2", "alice");
+            open["workspace"] = "default".into();
+            open["launched_at"] = (fake_skypilot::now() as i64 + 5).into();
+            world.clusters.push(open);
+        });
+    })
+    .await;
+    watch.until_row(Kind::Cluster, "h2", |_| true).await;
+    watch.until_row(Kind::Workspace, "research", |_| true).await;
+    // It ended before that cluster was launched: it was about another one, and nobody knows where.
+    let before = watch.fake.begin("sky.down", "dev", "a11ce000");
+    watch.fake.end(&before, "SUCCEEDED");
+    let row = watch
+        .until_row(Kind::Request, &before, |row| row.phase().is_over())
+        .await;
+    assert_eq!(row.reach(), Reach::Administrators);
+    assert!(!outsider().sees(&row));
+    let going_on = watch.fake.begin("sky.stop", "dev", "a11ce000");
+    let row = watch.until_row(Kind::Request, &going_on, |_| true).await;
+    assert!(outsider().sees(&row));
+}
+
+#[tokio::test]
+async fn skypilots_own_words_are_for_all_only_where_nothing_is_private() {
+    let watch = watch(|fake| {
+        fake.with(|world| world.workspaces = json!({"research": {"private": true}}));
+        fake.fail(
+            "/status",
+            Some(Failure::Request {
+                kind: "ClusterOwnerIdentityMismatchError",
+                message: "cluster 'secret-7' is another's",
+            }),
+        );
+    })
+    .await;
+    let says = |word: &'static str| {
+        move |row: &Entity| {
+            let errors = &row.as_source().unwrap().errors;
+            errors
+                .get(&Kind::Cluster)
+                .is_some_and(|error| error.contains(word))
+        }
+    };
+    let row = watch
+        .until_row(Kind::Source, "prod", says("ClusterOwner"))
+        .await;
+    assert!(!serde_json::to_string(&*row).unwrap().contains("secret-7"));
+    watch
+        .fake
+        .with(|world| world.workspaces = json!({"research": {}}));
+    watch
+        .until_row(Kind::Source, "prod", says("secret-7"))
+        .await;
 }
 
 #[tokio::test]

@@ -511,6 +511,7 @@ impl Organisation {
             })
             .collect();
         Cluster {
+            restricted: false,
             key: Key::new(&source, Kind::Cluster, self.chance.uuid()),
             source,
             name: self.name().into(),

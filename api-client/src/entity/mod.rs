@@ -3,12 +3,14 @@
 //! What may be shown is exactly what is declared here. Every optional field is left out when it is
 //! unknown (and shown as `-`); unknown fields of a newer neighbour are ignored.
 
+mod holdings;
 mod rows;
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use holdings::{Holding, Holdings};
 pub use rows::*;
 // The kind is the audit, a row is an entry of it.
 use rows::AuditEntry as Audit;
@@ -16,6 +18,7 @@ use rows::AuditEntry as Audit;
 use crate::key::Key;
 use crate::kind::Kind;
 use crate::phase::Phase;
+use crate::policy::Reach;
 use crate::text::Text;
 
 /// Who something belongs to.
@@ -70,6 +73,10 @@ macro_rules! row {
             /// Actions that its source rules out.
             #[serde(skip_serializing_if = "Vec::is_empty")]
             pub refuses: Vec<$crate::entity::Refusal>,
+            /// Which workspace it is in is not known, and it may be a private one: only administrators
+            /// may see it.
+            #[serde(skip_serializing_if = "std::ops::Not::not")]
+            pub restricted: bool,
             $($(#[$fmeta])* pub $field: $ty),*
         }
     };
@@ -216,6 +223,42 @@ impl Entity {
     /// Actions that its source rules out.
     pub fn refuses(&self) -> &[Refusal] {
         each!(self, row => &row.refuses)
+    }
+
+    /// Only administrators may see it.
+    pub fn restricted(&self) -> bool {
+        each!(self, row => row.restricted)
+    }
+
+    /// Says that only administrators may see it, or that its workspace decides.
+    pub fn restrict(&mut self, restricted: bool) {
+        each!(self, row => row.restricted = restricted);
+    }
+
+    /// Who may see it.
+    pub fn reach(&self) -> Reach<'_> {
+        if self.kind() == Kind::Audit {
+            return Reach::Audit;
+        }
+        if self.restricted() {
+            return Reach::Administrators;
+        }
+        match self {
+            // A workspace is in itself.
+            Entity::Workspace(row) => Reach::Workspace {
+                source: &row.source,
+                name: &row.name,
+            },
+            Entity::Request(row) if !row.within.is_empty() => Reach::Each(&row.within),
+            Entity::User(row) if !row.known_by.is_empty() => Reach::Any(&row.known_by),
+            row => match row.workspace() {
+                None => Reach::Everybody,
+                Some(name) => Reach::Workspace {
+                    source: row.source(),
+                    name,
+                },
+            },
+        }
     }
 }
 

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::holdings::Holding;
 use super::row;
 use crate::key::Key;
 use crate::kind::Kind;
+use crate::policy::OwnedReach;
 use crate::text::Text;
 use crate::time::EpochMs;
 
@@ -345,6 +347,14 @@ row! {
         services: u32,
         /// Accelerators held by clusters.
         gpus: f64,
+        /// What they have besides, by who may know of it: the counts above are of what everybody may
+        /// see, and each is sent the sum of what it may see. Never sent as it is.
+        #[serde(skip)]
+        holdings: Vec<Holding>,
+        /// Who may know that there is such a person, where that is known only from what they have; empty
+        /// where everybody may know. Never sent.
+        #[serde(skip)]
+        known_by: Vec<OwnedReach>,
     }
 }
 
@@ -460,6 +470,10 @@ row! {
         /// When it ended.
         #[serde(skip_serializing_if = "Option::is_none")]
         ended_at: Option<EpochMs>,
+        /// The workspaces of all that it names, qualified: whoever may not see each of them does not see
+        /// the request. Empty where its own workspace says it all.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        within: Vec<Text>,
         /// Its targets with their results (skytower's own only).
         #[serde(skip_serializing_if = "Vec::is_empty")]
         results: Vec<TargetResult>,

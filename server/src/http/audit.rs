@@ -29,7 +29,7 @@ pub(crate) async fn list(
             limit: wanted.limit,
             cursor: wanted.cursor,
         };
-        return lists::page(&state, caller, Kind::Audit, &wanted).map(Json);
+        return lists::page(&state, &guest, Kind::Audit, &wanted).map(Json);
     };
     let query = lists::query(wanted.q.as_deref(), Kind::Audit)?;
     let context = Context {

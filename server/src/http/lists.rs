@@ -9,7 +9,7 @@ use skytower_api_client::column::{self, Context};
 use skytower_api_client::policy::View;
 use skytower_api_client::query::Query;
 use skytower_api_client::rest::{Detail, ListQuery, Page};
-use skytower_api_client::wire::{Caller, Problem};
+use skytower_api_client::wire::Problem;
 use skytower_api_client::{Entity, EpochMs, Key, Kind, Text};
 
 use super::AppState;
@@ -42,7 +42,7 @@ pub(crate) async fn list(
     Path(plural): Path<String>,
     Parameters(wanted): Parameters<ListQuery>,
 ) -> Result<Json<Page>, Failure> {
-    page(&state, guest.caller()?, kind_of(&plural)?, &wanted).map(Json)
+    page(&state, &guest, kind_of(&plural)?, &wanted).map(Json)
 }
 
 /// `GET /api/v1/requests`: shares its path with the `POST` that makes one.
@@ -51,12 +51,12 @@ pub(crate) async fn requests(
     Extension(guest): Extension<Guest>,
     Parameters(wanted): Parameters<ListQuery>,
 ) -> Result<Json<Page>, Failure> {
-    page(&state, guest.caller()?, Kind::Request, &wanted).map(Json)
+    page(&state, &guest, Kind::Request, &wanted).map(Json)
 }
 
 pub(crate) fn page(
     state: &AppState,
-    caller: Caller,
+    guest: &Guest,
     kind: Kind,
     wanted: &ListQuery,
 ) -> Result<Page, Failure> {
@@ -84,13 +84,14 @@ pub(crate) fn page(
         None => None,
     };
 
-    let view = View::of(&caller, &[kind]);
-    let (mut rows, revision): (Vec<Arc<Entity>>, u64) = state.hub.read(|table| {
-        let seen = table
-            .rows(kind)
-            .filter(|row| view.wants(kind) && view.sees(row.workspace()));
-        (seen.cloned().collect(), table.revision())
-    });
+    let (mut rows, revision, caller) = state.hub.read(|table| {
+        // Asked with the state at hand: what changed after the rights did is not told by the old ones.
+        let caller = guest.caller()?;
+        let view = View::of(&caller, &[kind]);
+        let seen = table.rows(kind).filter(|row| view.sees(row));
+        let seen: Vec<Arc<Entity>> = seen.map(|row| view.project(row)).collect();
+        Ok::<_, Problem>((seen, table.revision(), caller))
+    })?;
     let context = Context {
         now: EpochMs::now(),
         caller,
@@ -147,11 +148,17 @@ pub(crate) async fn detail(
     Extension(guest): Extension<Guest>,
     Path((plural, key)): Path<(String, String)>,
 ) -> Result<Json<Detail>, Failure> {
-    let row = find_row(&state, &guest.caller()?, kind_of(&plural)?, &key)?;
+    let kind = kind_of(&plural)?;
+    let row = find_row(&state, &guest, kind, &key)?;
     let more = match state.source(row.key().source()) {
-        Some(source) => source.detail(&row).await?,
-        None => crate::source::Detail::default(),
+        Some(source) => source.detail(&row).await,
+        None => Ok(crate::source::Detail::default()),
     };
+    // The source took its time, and the rights to the row may have ended meanwhile.
+    if !is_seen(&state, &guest, &row) {
+        return Err(Failure(absent(kind, &key)));
+    }
+    let more = more?;
     Ok(Json(Detail {
         // Our own type: maps have string keys and nothing fails to serialise.
         row: serde_json::to_value(&*row).unwrap_or_default(),
@@ -160,24 +167,36 @@ pub(crate) async fn detail(
     }))
 }
 
-/// The row of a key as `caller` may see it. What may not be seen is not there.
+/// The row of a key as the guest may see it. What may not be seen is not there.
 pub(crate) fn find_row(
     state: &AppState,
-    caller: &Caller,
+    guest: &Guest,
     kind: Kind,
     key: &str,
 ) -> Result<Arc<Entity>, Problem> {
-    let view = View::of(caller, &[kind]);
-    Key::parse(key)
-        .filter(|key| key.kind() == Some(kind))
-        .and_then(|key| state.hub.get(&key))
-        .filter(|row| view.wants(kind) && view.sees(row.workspace()))
-        .ok_or_else(|| {
-            Problem::new(
-                "not_found",
-                404,
-                format!("there is no {kind} with the key `{key}`"),
-            )
-            .hint(format!("GET /api/v1/{} lists what there is", kind.plural()))
-        })
+    state.hub.read(|table| {
+        let view = View::of(&guest.caller()?, &[kind]);
+        Key::parse(key)
+            .filter(|key| key.kind() == Some(kind))
+            .and_then(|key| table.get(&key))
+            .filter(|row| view.sees(row))
+            .map(|row| view.project(row))
+            .ok_or_else(|| absent(kind, key))
+    })
+}
+
+/// The guest may still see a row that it was shown; of one that is gone, the row as it was decides.
+pub(crate) fn is_seen(state: &AppState, guest: &Guest, row: &Arc<Entity>) -> bool {
+    state.hub.read(|table| {
+        let Ok(caller) = guest.caller() else {
+            return false;
+        };
+        View::of(&caller, &[]).sees(table.get(row.key()).unwrap_or(row))
+    })
+}
+
+fn absent(kind: Kind, key: &str) -> Problem {
+    let sentence = format!("there is no {kind} with the key `{key}`");
+    Problem::new("not_found", 404, sentence)
+        .hint(format!("GET /api/v1/{} lists what there is", kind.plural()))
 }

@@ -11,14 +11,13 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use skytower_api_client::entity::{Outcome, Request};
 use skytower_api_client::log::note;
-use skytower_api_client::policy::View;
 use skytower_api_client::rest;
 use skytower_api_client::wire::Problem;
 use skytower_api_client::{Entity, Key, Kind, Text};
 use tokio::sync::watch;
 
 use super::AppState;
-use super::lists::{find_row, kind_of};
+use super::lists::{find_row, is_seen, kind_of};
 use super::problem::{Failure, Parameters};
 use crate::guest::{Guest, Standing};
 use crate::requests::accept;
@@ -31,7 +30,7 @@ pub(crate) async fn read(
     Path((plural, key)): Path<(String, String)>,
     Parameters(wanted): Parameters<rest::LogQuery>,
 ) -> Result<Response, Failure> {
-    let row = find_row(&state, &guest.caller()?, kind_of(&plural)?, &key)?;
+    let row = find_row(&state, &guest, kind_of(&plural)?, &key)?;
     let query = LogQuery {
         channel: channel(wanted.channel.as_deref())?,
         follow: wanted.follow,
@@ -43,12 +42,16 @@ pub(crate) async fn read(
         // Whether there is anything to read is known before the answer begins.
         log = begun(log).await?;
     }
-    let mut standing = guest.standing();
-    standing.mark_unchanged();
+    // It may have been opened slowly: whether it may still be seen is looked at before the first word.
+    let (mut standing, mut changes) = (guest.standing(), state.hub.changes());
+    standing.mark_changed();
+    changes.mark_changed();
     let reading = Reading {
         log,
         lines: Lines::default(),
         standing,
+        changes,
+        guest,
         state,
         row,
     };
@@ -91,10 +94,16 @@ fn upstream_of(row: &Entity) -> Option<Arc<Entity>> {
     })))
 }
 
+/// The last words of a log that was being read when the rights to it ended.
+const NO_MORE: &str = "you may not see this log any more";
+
 struct Reading {
     log: LogStream,
     lines: Lines,
     standing: watch::Receiver<Standing>,
+    /// The row may move to where it is not seen.
+    changes: watch::Receiver<u64>,
+    guest: Guest,
     state: AppState,
     row: Arc<Entity>,
 }
@@ -103,32 +112,46 @@ impl Reading {
     /// The next text, and whether anything may follow.
     async fn next(&mut self) -> Option<(String, bool)> {
         loop {
+            // The rights come first: not a word follows the loss of them, however much is there to read.
             tokio::select! {
-                item = self.log.next() => {
-                    let text = self.lines.write(item?);
-                    if !text.is_empty() {
-                        return Some((text, true));
-                    }
+                biased;
+                () = self.state.stop.cancelled() => {
+                    return Some((self.lines.note("the server ends"), false));
                 }
                 changed = self.standing.changed() => {
                     if changed.is_err() || !self.is_seen() {
-                        return Some((self.lines.note("you may not see this log any more"), false));
+                        return Some((self.lines.note(NO_MORE), false));
                     }
                 }
-                () = self.state.stop.cancelled() => {
-                    return Some((self.lines.note("the server ends"), false));
+                changed = self.changes.changed() => {
+                    if changed.is_err() || !self.is_seen() {
+                        return Some((self.lines.note(NO_MORE), false));
+                    }
+                }
+                item = self.log.next() => {
+                    let item = item?;
+                    // It was read while the rights may have ended.
+                    let changed = |now: Result<bool, _>| now.unwrap_or(true);
+                    if (changed(self.standing.has_changed()) || changed(self.changes.has_changed()))
+                        && !self.is_seen()
+                    {
+                        return Some((self.lines.note(NO_MORE), false));
+                    }
+                    let text = self.lines.write(item);
+                    if !text.is_empty() {
+                        return Some((text, true));
+                    }
                 }
             }
         }
     }
 
     fn is_seen(&mut self) -> bool {
-        let Standing::Inside(caller) = &*self.standing.borrow_and_update() else {
-            return false;
-        };
-        let view = View::of(caller, &[]);
-        let present = self.state.hub.get(self.row.key());
-        view.sees(present.as_ref().unwrap_or(&self.row).workspace())
+        if let Some(present) = self.state.hub.get(self.row.key()) {
+            // When it is gone, where it was last decides.
+            self.row = present;
+        }
+        is_seen(&self.state, &self.guest, &self.row)
     }
 }
 

@@ -67,11 +67,14 @@ pub(crate) async fn show(
             .hint("write it as `30s` or `1m`")
         })?,
     };
-    let row = state
-        .requests
-        .get(&guest.caller()?, parse(&id)?, wait.min(WAIT_MAX))
-        .await?;
-    Ok(Json(row))
+    let id = parse(&id)?;
+    let get = async |wait| state.requests.get(&guest.caller()?, id, wait).await;
+    let row = get(wait.min(WAIT_MAX)).await?;
+    if wait.is_zero() {
+        return Ok(Json(row));
+    }
+    // The rights to it may have ended while it was waited for.
+    Ok(Json(get(Duration::ZERO).await?))
 }
 
 /// `DELETE /api/v1/requests/{id}`: withdraws what was not handed over yet.

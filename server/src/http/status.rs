@@ -48,20 +48,19 @@ pub(crate) async fn status(
     State(state): State<AppState>,
     Extension(guest): Extension<Guest>,
 ) -> Result<Json<serde_json::Value>, Failure> {
-    let view = View::of(&guest.caller()?, &[]);
-    let (sources, counts, revision): (Vec<_>, BTreeMap<_, BTreeMap<_, u64>>, u64) =
-        state.hub.read(|table| {
-            let mut counts = BTreeMap::<Text, BTreeMap<Kind, u64>>::new();
-            for row in Kind::ALL.iter().flat_map(|kind| table.rows(*kind)) {
-                let seen = view.wants(row.kind()) && view.sees(row.workspace());
-                if row.phase() != Phase::Gone && seen {
-                    let of_source = counts.entry(row.source().clone()).or_default();
-                    *of_source.entry(row.kind()).or_default() += 1;
-                }
+    let (sources, counts, revision) = state.hub.read(|table| {
+        let view = View::of(&guest.caller()?, &[]);
+        let mut counts = BTreeMap::<Text, BTreeMap<Kind, u64>>::new();
+        for row in Kind::ALL.iter().flat_map(|kind| table.rows(*kind)) {
+            if row.phase() != Phase::Gone && view.sees(row) {
+                let of_source = counts.entry(row.source().clone()).or_default();
+                *of_source.entry(row.kind()).or_default() += 1;
             }
-            let rows = table.rows(Kind::Source).cloned();
-            (rows.collect(), counts, table.revision())
-        });
+        }
+        let sources = table.rows(Kind::Source).filter(|row| view.sees(row));
+        let sources: Vec<_> = sources.cloned().collect();
+        Ok::<_, Problem>((sources, counts, table.revision()))
+    })?;
     Ok(Json(json!({
         "server": {
             "url": state.own.url(),
@@ -78,17 +77,18 @@ pub(crate) async fn status(
     })))
 }
 
-/// `GET /metrics`: Prometheus' text format.
+/// `GET /metrics`: Prometheus' text format. Counts of all that there is, so not for everybody; the only
+/// names in it are those of the sources.
 pub(crate) async fn metrics(
     State(state): State<AppState>,
     Extension(guest): Extension<Guest>,
 ) -> Result<impl IntoResponse, Failure> {
-    // They count what is in private workspaces too.
     if !guest.measures() && guest.caller()?.role != Role::Admin {
-        return Err(Failure(
-            Problem::new("forbidden", 403, "the metrics are for administrators")
-                .hint("a token of the scope `metrics` reads them, and nothing else"),
-        ));
+        let sentence = "the measurements count what everybody has, and are for administrators";
+        let problem = Problem::new("forbidden", 403, sentence);
+        return Err(Failure(problem.hint(
+            "GET /api/v1/status counts what you may see; a token of the scope `metrics` reads these, and nothing else",
+        )));
     }
     let mut out = String::new();
     let mut family = |name: &str, kind: &str, help: &str, values: &[(String, u64)]| {

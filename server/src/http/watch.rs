@@ -210,8 +210,9 @@ impl Link {
                         return ControlFlow::Break(End::Stopping);
                     }
                     self.turn(&mut session).await?;
-                    // A copy that cannot be turned, or was never complete, starts over.
-                    waiting |= session.at.is_none();
+                    // A copy that cannot be turned, or was never complete, starts over; and what was held
+                    // back is looked up again.
+                    waiting = true;
                 }
                 message = self.socket.recv() => session.hear(self.read(message)?, &self.state)?,
                 () = &mut write, if waiting => {
@@ -319,11 +320,14 @@ impl Link {
                 .hub
                 .frames(&session.view, self.encoding, session.at);
         for (i, frame) in frames.iter().enumerate() {
-            // Rights that were withdrawn in the middle of a long snapshot count from there on, however
-            // slowly it is read.
-            if i > 0 && session.rights_changed() {
-                session.at = None;
-                session.void = true;
+            // Rights that were withdrawn since this was looked up, or in the middle of a long snapshot,
+            // count from there on, however slowly it is read.
+            if session.rights_changed() {
+                // Nothing of this was sent, or the part of a snapshot that was is void.
+                if i > 0 {
+                    session.at = None;
+                    session.void = true;
+                }
                 return ControlFlow::Continue(false);
             }
             self.send(frame.clone()).await?;
@@ -371,6 +375,8 @@ impl Link {
             match self.state.hub.turn(&old, &session.view, since) {
                 (Since::Nothing, _) => {}
                 (Since::Reset, _) => session.at = None,
+                // Looked up with rights that are others by now.
+                (Since::Delta(_), _) if session.rights_changed() => session.at = None,
                 (Since::Delta(changes), revision) => {
                     self.say(&ServerMessage::Delta {
                         since,
@@ -385,7 +391,7 @@ impl Link {
         let (hub, view) = (&self.state.hub, &session.view);
         session
             .gaze
-            .retain(|key| hub.get(key).is_none_or(|row| view.sees(row.workspace())));
+            .review(|key| hub.get(key).is_none_or(|row| view.sees(&row)));
         ControlFlow::Continue(())
     }
 
@@ -451,21 +457,21 @@ impl Session {
     }
 
     fn hear(&mut self, message: Option<ClientMessage>, state: &AppState) -> ControlFlow<End> {
-        // A row that is not there (yet) may be looked at: after a restart the client knows more than
-        // the server. One that is there and not for this caller may not.
-        let may_see = |key: &Key| {
-            let row = state.hub.get(key);
-            row.is_none_or(|row| self.view.sees(row.workspace()))
-        };
+        // None: there is no such row (yet).
+        let sees = |key: &Key| state.hub.get(key).map(|row| self.view.sees(&row));
         match message {
             Some(ClientMessage::Focus { key }) => {
-                let allowed = may_see(&key);
-                if allowed && !self.gaze.focus(key) {
+                // A row that is not there may be looked at: after a restart the client knows more than the
+                // server. To look at one that is not for this caller does nothing, and counts as much.
+                let seen = sees(&key).unwrap_or(true);
+                if !self.gaze.focus(key, seen) {
                     return fault("too_many_rows", "the client looks at too many rows at once");
                 }
             }
             Some(ClientMessage::Unfocus { key }) => self.gaze.unfocus(&key),
-            Some(ClientMessage::Refresh { key }) if may_see(&key) => self.gaze.refresh(&key),
+            Some(ClientMessage::Refresh { key }) if sees(&key) == Some(true) => {
+                self.gaze.refresh(&key);
+            }
             Some(ClientMessage::Subscribe { .. }) => {
                 return fault("subscribed_twice", "a connection subscribes once");
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use skytower_api_client::action::{self, ActionSpec};
 use skytower_api_client::entity::{Outcome, TargetResult};
-use skytower_api_client::policy::{self, Verdict, View};
+use skytower_api_client::policy::{self, Reach, Verdict, View};
 use skytower_api_client::rest::NewRequest;
 use skytower_api_client::wire::{Caller, Problem};
 use skytower_api_client::{Entity, Key, Kind, Table, Text};
@@ -22,8 +22,6 @@ pub struct Checked {
     pub action: &'static ActionSpec,
     /// Every target: `waiting` when it may be done, `failed` with the reason when not.
     pub targets: Vec<Target>,
-    /// Who may see the request.
-    pub workspace: Option<Text>,
     /// Others whose things are among the targets, with their numbers.
     pub others: BTreeMap<Text, usize>,
 }
@@ -68,7 +66,13 @@ pub fn check(table: &Table, caller: &Caller, new: &NewRequest) -> Result<Checked
     }
 
     let view = View::of(caller, &[]);
-    let visible = |row: &&Arc<Entity>| view.sees(row.workspace());
+    let visible = |row: &&Arc<Entity>| view.sees(row);
+    if action.id == "source.clear" && !view.allows(Reach::Administrators) {
+        // A label does not say where that is which it marks.
+        let reason = "what was started with a label may be in a workspace that is not yours";
+        return Err(Problem::new("forbidden", 403, reason)
+            .hint("end your own things by their names, or ask an administrator"));
+    }
     let mut seen = BTreeSet::new();
     let mut targets = Vec::new();
     let mut owners = BTreeMap::new();
@@ -77,7 +81,7 @@ pub fn check(table: &Table, caller: &Caller, new: &NewRequest) -> Result<Checked
         let row = table
             .get(key)
             .filter(visible)
-            .map(|row| representative(table, row));
+            .map(|row| representative(table, &view, row));
         if !seen.insert(row.as_ref().map_or(key, |row| row.key()).clone()) {
             continue;
         }
@@ -124,19 +128,25 @@ pub fn check(table: &Table, caller: &Caller, new: &NewRequest) -> Result<Checked
             "it may have ended meanwhile, or be in a workspace that is not yours; list again",
         ));
     }
-    let workspace = super::record::workspace_of(
-        targets.iter().filter_map(|target| target.row.as_deref()),
-        |name| {
-            let rows = &mut table
-                .rows(Kind::Workspace)
-                .filter_map(|row| row.as_workspace());
-            rows.any(|workspace| workspace.name == *name && workspace.private)
-        },
-    );
+    if let Some(start) = &new.options.start {
+        let places = targets.iter().filter_map(|target| target.row.as_ref());
+        let places = places.filter(|row| row.kind() == Kind::Source);
+        let workspace = start.workspace();
+        for source in places.map(|row| row.source()) {
+            let name = &workspace;
+            if !view.allows(Reach::Workspace { source, name }) {
+                return Err(Problem::new(
+                    "not_found",
+                    404,
+                    format!("there is no workspace `{name}` at {source}"),
+                )
+                .hint("name one of those that GET /api/v1/workspaces lists; nothing was done"));
+            }
+        }
+    }
     Ok(Checked {
         action,
         targets,
-        workspace,
         others: owners,
     })
 }
@@ -171,7 +181,7 @@ fn missing(key: &Key) -> Text {
 }
 
 /// The tasks of a managed job are cancelled together: one task that is still going stands for all.
-fn representative(table: &Table, row: &Arc<Entity>) -> Arc<Entity> {
+fn representative(table: &Table, view: &View, row: &Arc<Entity>) -> Arc<Entity> {
     let Some(job) = row.as_job() else {
         return row.clone();
     };
@@ -184,6 +194,7 @@ fn representative(table: &Table, row: &Arc<Entity>) -> Arc<Entity> {
                 .is_some_and(|other| other.job_id == job.job_id)
         })
         .filter(|other| other.owner() == row.owner() && other.workspace() == row.workspace())
+        .filter(|other| view.sees(other))
         .find(|other| !other.phase().is_over())
         .unwrap_or(row)
         .clone()

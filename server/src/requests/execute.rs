@@ -220,7 +220,7 @@ impl Course<'_> {
         let mut gaze = self.requests.attention.gaze();
         for (_, key) in self.open() {
             let list = self.list(&key);
-            if list != key && !gaze.focus(list) {
+            if list != key && !gaze.focus(list, true) {
                 // One handover is of one cluster; more than a screen shows is not looked at.
                 break;
             }

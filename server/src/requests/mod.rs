@@ -301,7 +301,6 @@ impl Requests {
             action: checked.action,
             options: new.options.clone(),
             caller: caller.clone(),
-            workspace: checked.workspace,
             created_at: now,
             ended_at: None,
             targets: checked.targets,
@@ -458,7 +457,7 @@ impl Requests {
         let view = View::of(caller, &[]);
         let record = self.record(id).await?;
         record
-            .filter(|record| is_own(caller, record) || view.sees(record.workspace.as_ref()))
+            .filter(|record| is_own(caller, record) || view.sees(&record.row().into()))
             .ok_or_else(|| {
                 Problem::new(
                     "not_found",

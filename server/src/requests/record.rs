@@ -6,6 +6,7 @@ use std::sync::Arc;
 use skytower_api_client::action::{ActionOptions, ActionSpec};
 use skytower_api_client::entity::{Outcome, Owner, Request, TargetResult};
 use skytower_api_client::phase::phase_of;
+use skytower_api_client::policy::{Reach, qualified, unqualified};
 use skytower_api_client::wire::Caller;
 use skytower_api_client::{Entity, EpochMs, Key, Kind, Text};
 use uuid::Uuid;
@@ -77,8 +78,6 @@ pub struct Record {
     pub options: ActionOptions,
     /// Who asked.
     pub caller: Caller,
-    /// Who may see it: see [`workspace_of`].
-    pub workspace: Option<Text>,
     /// When it was accepted.
     pub created_at: EpochMs,
     /// When its last target was over.
@@ -124,7 +123,23 @@ impl Record {
         }
     }
 
-    /// The row that everybody sees.
+    /// What the request is about: the workspaces of all that it names or starts.
+    fn about(&self) -> About {
+        let mut about = About::default();
+        for row in self.targets.iter().filter_map(|target| target.row.as_ref()) {
+            about.add(row.reach());
+            // What it is said to have become names what was started.
+            if let (Some(start), Kind::Source) = (&self.options.start, row.kind()) {
+                about
+                    .within
+                    .insert(qualified(row.source(), &start.workspace()));
+            }
+        }
+        about
+    }
+
+    /// The row of it. It names all that it is about, so it is not for anybody who may not see each of
+    /// them.
     pub fn row(&self) -> Request {
         let status = self.status();
         let first = self.targets.first().map(|target| &target.result.target);
@@ -133,6 +148,8 @@ impl Record {
             (Some(first), 1) => Some(first.clone()),
             (Some(first), n) => Some(Text::from(format!("{first} and {} more", n - 1))),
         };
+        let About { within, restricted } = self.about();
+        let only = within.first().filter(|_| within.len() == 1);
         let complaint =
             |target: &&Target| matches!(target.result.outcome, Outcome::Failed | Outcome::Unknown);
         Request {
@@ -143,7 +160,9 @@ impl Record {
                 id: caller_id(&self.caller),
                 name: self.caller.name.clone(),
             }),
-            workspace: self.workspace.clone(),
+            workspace: only
+                .and_then(|name| unqualified(name))
+                .map(|(_, name)| name.into()),
             status: status.into(),
             phase: phase_of(Kind::Request, status),
             why: self
@@ -156,12 +175,14 @@ impl Record {
                     .find(|target| !target.result.outcome.is_over()))
                 .and_then(|target| target.result.message.clone()),
             refuses: Vec::new(),
+            restricted,
             origin: ORIGIN.into(),
             request_id: self.id.to_string().into(),
             action: self.action.id.into(),
             target,
             created_at: Some(self.created_at),
             ended_at: self.ended_at,
+            within: within.into_iter().collect(),
             results: self
                 .targets
                 .iter()
@@ -176,23 +197,27 @@ pub fn caller_id(caller: &Caller) -> Text {
     caller.ids.first().unwrap_or(&caller.name).clone()
 }
 
-/// The workspace of a request's row, which decides who may see it. A row names all its targets, so
-/// it must not be seen by anybody who may not see each of them: with targets in several private
-/// workspaces it is shown only to those who see everything.
-pub fn workspace_of<'a>(
-    rows: impl Iterator<Item = &'a Entity>,
-    is_private: impl Fn(&Text) -> bool,
-) -> Option<Text> {
-    let all: BTreeSet<&Text> = rows.filter_map(Entity::workspace).collect();
-    if all.len() < 2 {
-        return all.first().map(|only| (*only).clone());
+/// Who has to be able to see what, to be shown a request.
+#[derive(Debug, Default)]
+struct About {
+    /// Each of these workspaces, qualified.
+    within: BTreeSet<Text>,
+    /// And what is for administrators only.
+    restricted: bool,
+}
+
+impl About {
+    fn add(&mut self, reach: Reach<'_>) {
+        match reach {
+            Reach::Everybody => {}
+            Reach::Workspace { source, name } => {
+                self.within.insert(qualified(source, name));
+            }
+            Reach::Each(all) => self.within.extend(all.iter().cloned()),
+            // That one of several is enough cannot be said of a request.
+            Reach::Any(_) | Reach::Administrators | Reach::Audit => self.restricted = true,
+        }
     }
-    let private: Vec<&str> = all
-        .iter()
-        .filter(|workspace| is_private(workspace))
-        .map(|workspace| workspace.as_str())
-        .collect();
-    (!private.is_empty()).then(|| Text::from(private.join("+")))
 }
 
 /// What people call a row: `cluster/dev`, `job/12`, `replica/llm/1`.
@@ -215,29 +240,84 @@ pub fn label(row: &Entity) -> Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skytower_api_client::entity::Cluster;
+    use skytower_api_client::action::{self, Start};
+    use skytower_api_client::entity::{Cluster, Source};
 
-    fn cluster(workspace: &str) -> Entity {
-        let workspace = Some(workspace.into());
+    fn cluster(source: &str, workspace: &str) -> Entity {
         Entity::from(Cluster {
-            workspace,
+            key: Key::new(source, Kind::Cluster, workspace),
+            source: source.into(),
+            workspace: Some(workspace.into()),
             ..Cluster::default()
         })
     }
 
-    #[test]
-    fn nobody_sees_a_request_whose_targets_they_may_not_see() {
-        let private = |workspace: &Text| workspace.starts_with("secret");
-        let seen = |names: &[&str]| {
-            let rows: Vec<Entity> = names.iter().map(|name| cluster(name)).collect();
-            workspace_of(rows.iter(), private)
+    fn request(rows: Vec<Entity>, options: ActionOptions) -> Request {
+        let target = |row: Entity| Target {
+            result: TargetResult {
+                key: row.key().clone(),
+                target: label(&row),
+                owner: None,
+                outcome: Outcome::Done,
+                message: None,
+                upstream: None,
+            },
+            row: Some(Arc::new(row)),
         };
-        assert_eq!(seen(&["a"]), Some("a".into()));
-        assert_eq!(seen(&["a", "b"]), None);
-        assert_eq!(seen(&["a", "secret-1"]), Some("secret-1".into()));
-        assert_eq!(
-            seen(&["secret-2", "secret-1"]),
-            Some("secret-1+secret-2".into())
-        );
+        let record = Record {
+            id: Uuid::nil(),
+            action: &action::ACTIONS[0],
+            options,
+            caller: Caller::default(),
+            created_at: EpochMs(0),
+            ended_at: None,
+            targets: rows.into_iter().map(target).collect(),
+            handovers: Vec::new(),
+        };
+        record.row()
+    }
+
+    #[test]
+    fn a_request_is_within_every_workspace_of_what_it_names() {
+        let about = |rows| {
+            let row = request(rows, ActionOptions::default());
+            let within: Vec<_> = row.within.iter().map(ToString::to_string).collect();
+            (within.join(" "), row.workspace, row.restricted)
+        };
+        let one = about(vec![cluster("lab", "red")]);
+        assert_eq!(one, ("lab/red".into(), Some("red".into()), false));
+        // Two sources may have one of the same name.
+        let both = about(vec![cluster("lab", "red"), cluster("prod", "red")]);
+        assert_eq!(both, ("lab/red prod/red".into(), None, false));
+        let mut astray = cluster("lab", "red");
+        astray.restrict(true);
+        let some = about(vec![astray, cluster("lab", "blue")]);
+        assert_eq!(some, ("lab/blue".into(), Some("blue".into()), true));
+        let nowhere = Entity::from(Cluster::default());
+        assert_eq!(about(vec![nowhere]), (String::new(), None, false));
+    }
+
+    #[test]
+    fn what_is_started_is_where_it_is_started() {
+        let source = || {
+            Entity::from(Source {
+                key: Key::new("local", Kind::Source, "local"),
+                source: "local".into(),
+                ..Source::default()
+            })
+        };
+        let within = |start: Start| {
+            let options = ActionOptions {
+                start: Some(Box::new(start)),
+                ..ActionOptions::default()
+            };
+            request(vec![source()], options).within
+        };
+        let secret = Start {
+            workspace: Some("secret".into()),
+            ..Start::default()
+        };
+        assert_eq!(within(secret), [Text::from("local/secret")]);
+        assert_eq!(within(Start::default()), [Text::from("local/default")]);
     }
 }

@@ -30,12 +30,13 @@ use skytower_api_client::{Entity, Key, Kind, Table, Text};
 use skytower_server::hub::Hub;
 use skytower_server::server::Server;
 use skytower_server::source::{
-    BoxFuture, Detail, Found, Handover, HandoverError, HandoverResult, LogQuery, LogStream, Source,
+    BoxFuture, Detail, Found, Handover, HandoverError, HandoverResult, LogChunk, LogQuery,
+    LogStream, Source,
 };
 use skytower_server::{Config, StartError, home};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
@@ -50,6 +51,8 @@ pub struct Played {
     name: Text,
     pub caller: watch::Sender<Option<Caller>>,
     pub heard: Mutex<Vec<String>>,
+    /// What the next log that is opened says; without it there are no logs.
+    pub log: Mutex<Option<mpsc::UnboundedReceiver<String>>>,
 }
 
 impl Played {
@@ -112,17 +115,26 @@ impl Source for Played {
             })
         })
     }
-    fn logs<'a>(&'a self, _: &'a LogQuery) -> BoxFuture<'a, Result<LogStream, Problem>> {
-        Box::pin(async { no() })
+    fn logs<'a>(&'a self, query: &'a LogQuery) -> BoxFuture<'a, Result<LogStream, Problem>> {
+        self.note(format!("logs {}", query.row.key()));
+        let text = self.log.lock().unwrap().take();
+        Box::pin(async {
+            let Some(mut text) = text else { return no() };
+            let lines = futures_util::stream::poll_fn(move |context| text.poll_recv(context));
+            let log: LogStream = Box::pin(lines.map(|line| Ok(LogChunk::Text(line))));
+            Ok(log)
+        })
     }
 }
 
+/// Somebody who may see these workspaces of `lab`, or everything.
 pub fn caller(workspaces: Option<&[&str]>) -> Caller {
+    let qualified = |name: &&str| Text::from(format!("lab/{name}"));
     Caller {
         ids: vec!["u1".into()],
         name: "alice".into(),
         role: Role::User,
-        workspaces: workspaces.map(|list| list.iter().map(|name| Text::from(*name)).collect()),
+        workspaces: workspaces.map(|list| list.iter().map(qualified).collect()),
         ..Caller::default()
     }
 }
@@ -204,6 +216,7 @@ pub async fn start_with(
         name: "lab".into(),
         caller: watch::Sender::new(Some(caller(None))),
         heard: Mutex::default(),
+        log: Mutex::default(),
     });
     let stop = CancellationToken::new();
     let played = source.clone();

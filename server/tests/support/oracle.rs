@@ -21,7 +21,9 @@ fn sees(caller: &Caller, kinds: &[Kind], row: &Entity) -> bool {
 
 fn allowed(caller: &Caller, workspace: Option<&Text>) -> bool {
     match (&caller.workspaces, workspace) {
-        (Some(mine), Some(workspace)) => mine.contains(workspace),
+        (Some(mine), Some(workspace)) => {
+            mine.iter().any(|name| *name == *format!("lab/{workspace}"))
+        }
         _ => true,
     }
 }
@@ -37,7 +39,10 @@ pub fn rights(bits: u8) -> Caller {
         } else {
             Role::Viewer
         },
-        workspaces: (bits & 8 == 0).then(|| mine.map(|i| WORKSPACES[i].into()).collect()),
+        workspaces: (bits & 8 == 0).then(|| {
+            mine.map(|i| format!("lab/{}", WORKSPACES[i]).into())
+                .collect()
+        }),
         ..Caller::default()
     }
 }

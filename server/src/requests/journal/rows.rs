@@ -58,7 +58,7 @@ pub(super) fn accept(connection: &Connection, new: &Acceptance) -> Result<Accept
             record.action.id,
             json(&record.options)?,
             json(&record.caller)?,
-            record.workspace.as_ref().map(Text::as_str),
+            for_older_servers(record),
             record.created_at.0,
             record.ended_at.map(|at| at.0),
             record.status(),
@@ -88,14 +88,21 @@ pub(super) fn accept(connection: &Connection, new: &Acceptance) -> Result<Accept
     Ok(Accepted::New)
 }
 
-const COLUMNS: &str = "id, action, options, caller, workspace, created_at, ended_at";
+/// Who may see a request follows from its targets. An older server looks at this alone: it finds the name
+/// of no workspace there, and shows the request to nobody from whom anything is kept.
+fn for_older_servers(record: &Record) -> Option<String> {
+    let row = record.row();
+    let within: Vec<&str> = row.within.iter().map(Text::as_str).collect();
+    (row.restricted || !within.is_empty()).then(|| within.join("+"))
+}
+
+const COLUMNS: &str = "id, action, options, caller, created_at, ended_at";
 
 struct Head {
     id: String,
     action: String,
     options: String,
     caller: String,
-    workspace: Option<String>,
     created_at: i64,
     ended_at: Option<i64>,
 }
@@ -106,13 +113,12 @@ fn head(row: &Row<'_>) -> rusqlite::Result<Head> {
         action: row.get(1)?,
         options: row.get(2)?,
         caller: row.get(3)?,
-        workspace: row.get(4)?,
-        created_at: row.get(5)?,
-        ended_at: row.get(6)?,
+        created_at: row.get(4)?,
+        ended_at: row.get(5)?,
     })
 }
 
-fn whole(connection: &Connection, head: Head) -> Result<Record, StoreError> {
+fn whole(connection: &Connection, head: &Head) -> Result<Record, StoreError> {
     let action = action::action(&head.action)
         .ok_or_else(|| StoreError::damaged(format!("unknown action {}", head.action)))?;
     let mut targets = Vec::new();
@@ -161,7 +167,6 @@ fn whole(connection: &Connection, head: Head) -> Result<Record, StoreError> {
         action,
         options: serde_json::from_str(&head.options).map_err(StoreError::damaged)?,
         caller: serde_json::from_str(&head.caller).map_err(StoreError::damaged)?,
-        workspace: head.workspace.map(Text::from),
         created_at: EpochMs(head.created_at),
         ended_at: head.ended_at.map(EpochMs),
         targets,
@@ -178,7 +183,7 @@ fn readable(
     for head in heads {
         let head = head?;
         let id = head.id.clone();
-        match whole(connection, head) {
+        match whole(connection, &head) {
             Ok(record) => records.push(record),
             Err(StoreError::Damaged(reason)) => {
                 tracing::error!(request = %id, %reason, "a request in the journal cannot be read; it is left as it is");
@@ -197,7 +202,7 @@ pub(super) fn get(connection: &Connection, id: Uuid) -> Result<Option<Record>, S
             head,
         )
         .optional()?;
-    found.map(|head| whole(connection, head)).transpose()
+    found.map(|head| whole(connection, &head)).transpose()
 }
 
 pub(super) fn unfinished(connection: &Connection) -> Result<Vec<Record>, StoreError> {

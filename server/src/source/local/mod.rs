@@ -34,6 +34,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use skytower_api_client::action::{ActionSpec, LOCAL};
+use skytower_api_client::policy::qualified;
 use skytower_api_client::wire::{Caller, Change, Problem, Role};
 use skytower_api_client::{Entity, EpochMs, Key, Text};
 use tokio::sync::{oneshot, watch};
@@ -111,7 +112,13 @@ fn who(glance: &Glance) -> Caller {
         ids: vec![Text::from(name.clone())],
         name: Text::from(name),
         role: Role::Admin,
-        workspaces: Some(glance.workspaces.iter().cloned().collect()),
+        workspaces: Some(
+            glance
+                .workspaces
+                .iter()
+                .map(|name| qualified(LOCAL, name))
+                .collect(),
+        ),
         ..Caller::default()
     }
 }

@@ -7,7 +7,7 @@ use skytower_api_client::{Entity, EpochMs, Text};
 
 use super::core::{Command, Order};
 use super::secrets::taken_out;
-use super::state::{Belongs, DEFAULT_WORKSPACE};
+use super::state::Belongs;
 use crate::source::Handover;
 
 /// What a handover orders.
@@ -56,10 +56,7 @@ fn starting(
     let file = read(start)?;
     let belongs = Belongs {
         owner: start.owner.clone().unwrap_or_else(|| by.clone()),
-        workspace: start
-            .workspace
-            .clone()
-            .unwrap_or_else(|| DEFAULT_WORKSPACE.into()),
+        workspace: start.workspace(),
         label: start.label.clone(),
         cleared: false,
         created_at: EpochMs::now(),

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use skytower_api_client::action::LOCAL;
 use skytower_api_client::entity::{
-    Cluster, ClusterJob, Event, Infra, Job, Owner, Replica, Service, User, Workspace,
+    Cluster, ClusterJob, Event, Holding, Holdings, Infra, Job, Owner, Replica, Service, User,
+    Workspace,
 };
 use skytower_api_client::phase::phase_of;
+use skytower_api_client::policy::OwnedReach;
 use skytower_api_client::task::Task;
 use skytower_api_client::{Entity, EpochMs, Key, Kind, Phase, Text};
 
@@ -165,12 +167,15 @@ fn cluster_job(state: &State, job: &state::ClusterJob) -> Option<ClusterJob> {
     let work = state.works.get(&job.work)?;
     let (status, why) = work_status(work);
     let stopping = work.stop.is_some() && !work.is_over();
+    // It names its cluster, and is where that is, whatever was said when it was submitted.
+    let cluster = state.clusters.get(&job.cluster);
+    let belongs = cluster.map_or(&job.belongs, |cluster| &cluster.belongs);
     Some(ClusterJob {
         key: key(Kind::ClusterJob, format_args!("{}/{}", job.cluster, job.id)),
         source: LOCAL.into(),
         name: job.name.clone(),
         owner: Some(owner(&job.belongs)),
-        workspace: Some(job.belongs.workspace.clone()),
+        workspace: Some(belongs.workspace.clone()),
         status: status.into(),
         phase: if stopping {
             Phase::Stopping
@@ -424,57 +429,46 @@ fn infra(engine: &Engine) -> Infra {
     }
 }
 
-/// The people and workspaces of these rows, with what they have.
+/// The people and workspaces of these rows, with what they have. There is no list of people: each is known
+/// of to whoever sees something of theirs.
 fn people(rows: &[Entity]) -> Vec<Entity> {
-    let mut users: BTreeMap<Text, User> = BTreeMap::new();
-    let mut workspaces: BTreeMap<Text, Workspace> = BTreeMap::new();
+    let mut users: BTreeMap<Text, (Text, BTreeMap<OwnedReach, Holdings>)> = BTreeMap::new();
+    let mut workspaces: BTreeMap<Text, Holdings> = BTreeMap::new();
     for row in rows {
         let (Some(owner), Some(workspace)) = (row.owner(), row.workspace()) else {
             continue;
         };
-        let user = users.entry(owner.id.clone()).or_insert_with(|| User {
-            key: key(Kind::User, &owner.id),
+        let (name, parts) = users.entry(owner.id.clone()).or_default();
+        name.clone_from(&owner.name);
+        parts.entry(row.reach().into()).or_default().add(row);
+        workspaces.entry(workspace.clone()).or_default().add(row);
+    }
+    let users = users.into_iter().map(|(id, (name, parts))| {
+        let mut user = User {
+            key: key(Kind::User, &id),
             source: LOCAL.into(),
-            name: owner.name.clone(),
-            user_id: owner.id.clone(),
+            name,
+            user_id: id,
             ..User::default()
-        });
-        let space = workspaces
-            .entry(workspace.clone())
-            .or_insert_with(|| Workspace {
-                key: key(Kind::Workspace, workspace),
-                source: LOCAL.into(),
-                name: workspace.clone(),
-                status: "public".into(),
-                phase: phase_of(Kind::Workspace, "public"),
-                ..Workspace::default()
-            });
-        let over = row.phase().is_over();
-        match row {
-            Entity::Cluster(cluster) if !over && row.phase() != Phase::Stopped => {
-                user.clusters += 1;
-                user.gpus += cluster.gpus.unwrap_or_default();
-                space.clusters += 1;
-            }
-            Entity::Job(_) if row.phase() == Phase::Failed => user.jobs_failed += 1,
-            Entity::Job(_) if !over => {
-                user.jobs += 1;
-                user.jobs_pending += u32::from(row.phase() == Phase::Pending);
-                space.jobs += 1;
-            }
-            Entity::Service(_) if !over => user.services += 1,
-            _ => {}
-        }
-    }
-    let mut all: Vec<Entity> = Vec::new();
-    for (_, mut user) in users {
-        let active = user.clusters + user.jobs + user.services > 0;
-        user.status = if active { "active" } else { "idle" }.into();
-        user.phase = phase_of(Kind::User, &user.status);
-        all.push(user.into());
-    }
-    all.extend(workspaces.into_values().map(Entity::from));
-    all
+        };
+        let parts = parts.into_iter().map(|(reach, has)| Holding { reach, has });
+        user.set_holdings(parts, false);
+        Entity::from(user)
+    });
+    let workspaces = workspaces.into_iter().map(|(name, has)| {
+        Entity::from(Workspace {
+            key: key(Kind::Workspace, &name),
+            source: LOCAL.into(),
+            workspace: Some(name.clone()),
+            name,
+            status: "public".into(),
+            phase: phase_of(Kind::Workspace, "public"),
+            clusters: has.clusters,
+            jobs: has.jobs,
+            ..Workspace::default()
+        })
+    });
+    users.chain(workspaces).collect()
 }
 
 /// What happened to a cluster, job or service, as rows.

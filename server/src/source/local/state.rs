@@ -11,9 +11,6 @@ use skytower_api_client::{EpochMs, Text};
 
 use crate::keeper::Exit;
 
-/// The workspace of whatever names none.
-pub(super) const DEFAULT_WORKSPACE: &str = "default";
-
 /// Whose something is, and since when.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Belongs {
@@ -35,6 +32,13 @@ pub(super) struct Belongs {
     /// The command that would make it again.
     #[serde(default)]
     pub entrypoint: Text,
+}
+
+impl Belongs {
+    /// It is somebody else's, where this one need not be able to see it.
+    pub(super) fn is_apart_from(&self, other: &Self) -> bool {
+        self.owner != other.owner && self.workspace != other.workspace
+    }
 }
 
 /// Something that happened, for people.

@@ -164,7 +164,12 @@ pub(super) fn my_workspaces(model: &Model) -> BTreeSet<Text> {
         .filter_map(|row| row.workspace().cloned())
         .collect();
     match (&model.you.workspaces, own.is_empty()) {
-        (Some(list), _) => list.iter().cloned().collect(),
+        // By name alone: the scope narrows, and what is not to be seen is not here.
+        (Some(list), _) => list
+            .iter()
+            .filter_map(|name| policy::unqualified(name))
+            .map(|(_, name)| name.into())
+            .collect(),
         (None, true) => BTreeSet::from(["default".into()]),
         (None, false) => own,
     }

@@ -293,6 +293,12 @@ impl Engine {
         let now = self.now;
         match self.state.clusters.get(&name).map(|cluster| cluster.stage) {
             // Whoever names a cluster that is there may not know whose it is; `exec` asks.
+            Some(stage)
+                if stage != ClusterStage::Gone
+                    && self.state.clusters[&name].belongs.is_apart_from(&belongs) =>
+            {
+                return Err(is_taken(&name));
+            }
             Some(ClusterStage::Up | ClusterStage::Stopped)
                 if self.state.clusters[&name].belongs.owner != belongs.owner =>
             {
@@ -490,7 +496,10 @@ impl Engine {
             return Err(refused("the service has no name: give it one with -n"));
         };
         let there = self.state.services.get(&name);
-        if there.is_some_and(|service| service.ended_at.is_none()) {
+        if let Some(there) = there.filter(|service| service.ended_at.is_none()) {
+            if there.belongs.is_apart_from(&belongs) {
+                return Err(is_taken(&name));
+            }
             return Err(refused(format!("there is a service `{name}` already"))
                 .hint(format!("a new version: skytower serve update {name} FILE")));
         }
@@ -663,6 +672,12 @@ impl Engine {
             number += 1;
         }
     }
+}
+
+/// The name is another's, in a workspace that whoever asks may not see: that it is taken cannot be hidden,
+/// but whose it is and for what can.
+fn is_taken(name: &Text) -> Refused {
+    refused(format!("the name `{name}` is taken")).hint("take another name")
 }
 
 /// The only task of a file.

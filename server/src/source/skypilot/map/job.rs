@@ -135,6 +135,7 @@ pub(in crate::source::skypilot) fn job(source: &Text, raw: &RawValue) -> Result<
         workspace: word(record.workspace),
         why,
         refuses: Vec::new(),
+        restricted: false,
         job_id,
         task_id,
         job_name,

@@ -146,6 +146,11 @@ impl RequestRecord {
         self.name.strip_prefix("sky.").unwrap_or(&self.name)
     }
 
+    /// When it was made.
+    pub(in crate::source::skypilot) fn began(&self) -> Option<EpochMs> {
+        moment(self.created_at)
+    }
+
     /// When it ended.
     pub(in crate::source::skypilot) fn ended(&self) -> Option<EpochMs> {
         moment(self.finished_at).filter(|_| self.is_over())
@@ -173,12 +178,11 @@ pub(in crate::source::skypilot) fn concerns(record: &RequestRecord) -> &'static 
         .map_or(&[], |(_, concerns)| concerns)
 }
 
-/// Its row. `named` knows the names of users, `workspace` is its cluster's.
+/// Its row, which does not say in which workspace it is. `named` knows the names of users.
 pub(in crate::source::skypilot) fn request(
     source: &Text,
     record: &RequestRecord,
     named: impl Fn(&str) -> Option<Text>,
-    workspace: Option<Text>,
 ) -> Request {
     let status = Text::new(&record.status);
     let action = Text::new(&record.name);
@@ -192,17 +196,19 @@ pub(in crate::source::skypilot) fn request(
             name: named(&id).unwrap_or_else(|| id.clone()),
             id,
         }),
-        workspace,
+        workspace: None,
         phase: record.phase(),
         status,
         why: word(record.status_msg.clone()),
         refuses: Vec::new(),
+        restricted: false,
         origin: "skypilot".into(),
         request_id: Text::new(&record.request_id),
         action,
         target,
-        created_at: moment(record.created_at),
+        created_at: record.began(),
         ended_at: record.ended(),
+        within: Vec::new(),
         results: Vec::new(),
     }
 }

@@ -44,6 +44,7 @@ fn event(subject: &Entity, at: EpochMs, text: Text) -> Event {
         name: text.clone(),
         owner: subject.owner().cloned(),
         workspace: subject.workspace().cloned(),
+        restricted: subject.restricted(),
         subject: id.clone(),
         at,
         text,

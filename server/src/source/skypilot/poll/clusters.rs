@@ -23,7 +23,7 @@ impl Poller {
         let there = self.there(Kind::Cluster);
         let (gone, doubtful) = books.ledger.gone(&there, &reading);
         let note = reading.note();
-        self.hub.commit(
+        self.commit(
             reading
                 .changed
                 .into_iter()

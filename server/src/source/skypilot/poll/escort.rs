@@ -176,7 +176,7 @@ impl Poller {
     /// Takes in what one look saw change and no other one meanwhile. True when something has ended.
     fn commit_followed(&self, followed: &[Job], mut rows: Vec<Job>) -> bool {
         let mut ended = false;
-        self.hub.commit_with(|table| {
+        self.commit_with(|table| {
             rows.retain(|row| {
                 let before = followed.iter().find(|job| job.key == row.key);
                 let now = table.get(&row.key).and_then(|now| now.as_job());

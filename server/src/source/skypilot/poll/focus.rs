@@ -123,7 +123,7 @@ impl Poller {
     fn report(&self, kind: Kind, outcome: &Result<(), CallError>) {
         match outcome {
             Ok(()) => self.board.read(kind, None),
-            Err(error) => self.board.noted(kind, error.to_string().into()),
+            Err(error) => self.board.noted(kind, self.words_for_all(error)),
         }
     }
 
@@ -145,7 +145,7 @@ impl Poller {
             .collect();
         let complete = rows.len() == records.len();
         let keys: BTreeSet<Key> = rows.iter().map(|row| row.key().clone()).collect();
-        self.hub.commit(rows.into_iter().map(Change::Upsert));
+        self.commit(rows.into_iter().map(Change::Upsert));
         if complete {
             self.remove_of(row.key(), Kind::ClusterJob, &keys, "no longer in the queue");
         }
@@ -211,7 +211,7 @@ impl Poller {
             .map(Arc::<Entity>::from)
             .collect();
         let keys: BTreeSet<Key> = rows.iter().map(|row| row.key().clone()).collect();
-        self.hub.commit(rows.into_iter().map(Change::Upsert));
+        self.commit(rows.into_iter().map(Change::Upsert));
         self.remove_of(row.key(), Kind::Event, &keys, "too many to show");
         Ok(())
     }
@@ -233,7 +233,6 @@ impl Poller {
             (of == subject && !keep.contains(row.key())).then(|| row.key().clone())
         });
         let reason = Text::from(reason);
-        self.hub
-            .commit(gone.into_iter().filter_map(|key| removal(key, &reason)));
+        self.commit(gone.into_iter().filter_map(|key| removal(key, &reason)));
     }
 }

@@ -32,22 +32,20 @@ impl Poller {
                 Ok(rows) if rows.is_empty() => vec![map::enabled_cloud(&self.name, &cloud)],
                 Ok(rows) => rows,
                 Err(error) => {
-                    failed.push(format!("{cloud}: {error}").into());
+                    failed.push(format!("{cloud}: {}", self.words_for_all(&error)).into());
                     silent.insert(Text::new(&cloud));
                     continue;
                 }
             };
             present.extend(rows.iter().map(|row| row.key.clone()));
-            self.hub
-                .commit(rows.into_iter().map(|row| Change::Upsert(row.into())));
+            self.commit(rows.into_iter().map(|row| Change::Upsert(row.into())));
         }
         let gone = self.rows(Kind::Infra, |row| {
             let row = row.as_infra()?;
             (!present.contains(&row.key) && !silent.contains(&row.infra)).then(|| row.key.clone())
         });
         let reason = "no longer part of the infrastructure".into();
-        self.hub
-            .commit(gone.into_iter().filter_map(|key| removal(key, &reason)));
+        self.commit(gone.into_iter().filter_map(|key| removal(key, &reason)));
         match failed.first() {
             None => self.board.read(Kind::Infra, None),
             Some(first) => self.board.failed(Kind::Infra, first.clone()),

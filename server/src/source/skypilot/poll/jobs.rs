@@ -134,7 +134,7 @@ impl Poller {
             .filter(|key| !found.contains(key))
             .collect();
         let reason = "no longer listed by SkyPilot".into();
-        self.hub.commit(
+        self.commit(
             lost.intersection(&jobs.lost)
                 .filter_map(|key| removal(key.clone(), &reason)),
         );
@@ -203,7 +203,7 @@ impl Poller {
                     && before.submitted_at == row.submitted_at
             })
         };
-        self.hub.commit_with(|table| {
+        self.commit_with(|table| {
             let news = rows.into_iter().filter(|row| !late(table, row));
             news.map(|row| Change::Upsert(row.into()))
                 .collect::<Vec<_>>()
@@ -223,7 +223,7 @@ impl Poller {
         finished.sort_unstable();
         let reason = "finished long ago; SkyPilot still has it".into();
         let surplus = finished.len() - keep;
-        self.hub.commit(
+        self.commit(
             finished
                 .into_iter()
                 .take(surplus)

@@ -19,6 +19,7 @@ mod people;
 mod requests;
 mod serve;
 mod tombstone;
+mod veil;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -371,7 +372,7 @@ impl Poller {
             );
             return;
         }
-        self.board.failed(kind, error.to_string().into());
+        self.board.failed(kind, self.words_for_all(error));
     }
 
     /// The keys of this source's rows of a kind that are not gone already.

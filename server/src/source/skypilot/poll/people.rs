@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use skytower_api_client::entity::{User, Workspace};
-use skytower_api_client::phase::phase_of;
+use skytower_api_client::entity::{Holding, Holdings, User, Workspace};
+use skytower_api_client::policy::OwnedReach;
 use skytower_api_client::wire::Change;
-use skytower_api_client::{Entity, Key, Kind, Phase, Text};
+use skytower_api_client::{Entity, Key, Kind, Text};
 
 use super::ledger::records;
+use super::veil::{is_astray, is_open, turned};
 use super::{Look, Poller, removal};
 use crate::source::skypilot::client::CallError;
 use crate::source::skypilot::map;
@@ -19,16 +20,6 @@ use crate::source::skypilot::map;
 pub(super) struct People {
     users: BTreeMap<Text, User>,
     workspaces: BTreeMap<Text, Workspace>,
-}
-
-#[derive(Default)]
-struct Holdings {
-    clusters: u32,
-    jobs: u32,
-    jobs_pending: u32,
-    jobs_failed: u32,
-    services: u32,
-    gpus: f64,
 }
 
 impl Poller {
@@ -69,7 +60,9 @@ impl Poller {
                 self.board.read(Kind::Workspace, None);
             }
             Ok(Err(reason)) => self.board.failed(Kind::Workspace, reason),
-            Err(error) => self.board.failed(Kind::Workspace, error.to_string().into()),
+            Err(error) => self
+                .board
+                .failed(Kind::Workspace, self.words_for_all(&error)),
         }
         self.count();
         Ok(Look::Done)
@@ -89,7 +82,8 @@ impl Poller {
     fn count(&self) {
         let people = self.people();
         self.hub.commit_with(|table| {
-            let mut by_user: BTreeMap<Text, (Text, Holdings)> = BTreeMap::new();
+            let open = people.are_open();
+            let mut by_user: BTreeMap<Text, Belongings> = BTreeMap::new();
             let mut by_workspace: BTreeMap<Text, (u32, u32)> = BTreeMap::new();
             for kind in [Kind::Cluster, Kind::Job, Kind::Service] {
                 for row in table.rows(kind).filter(|row| *row.source() == self.name) {
@@ -105,9 +99,9 @@ impl Poller {
                         }
                     }
                     if let Some(owner) = row.owner() {
-                        let (name, holdings) = by_user.entry(owner.id.clone()).or_default();
-                        name.clone_from(&owner.name);
-                        holdings.add(row);
+                        let theirs = by_user.entry(owner.id.clone()).or_default();
+                        theirs.name.clone_from(&owner.name);
+                        theirs.add(row, open);
                     }
                 }
             }
@@ -115,13 +109,12 @@ impl Poller {
             let users: BTreeSet<Text> =
                 people.users.keys().chain(by_user.keys()).cloned().collect();
             for id in users {
-                let (name, holdings) = by_user.remove(&id).unwrap_or_default();
-                let user = people
-                    .users
-                    .get(&id)
-                    .cloned()
-                    .unwrap_or_else(|| unlisted(&self.name, &id, &name));
-                changes.push(Change::Upsert(holdings.of(user).into()));
+                let theirs = by_user.remove(&id).unwrap_or_default();
+                let listed = people.users.get(&id).cloned();
+                let is_listed = listed.is_some();
+                let mut user = listed.unwrap_or_else(|| unlisted(&self.name, &id, &theirs.name));
+                user.set_holdings(theirs.parts(), is_listed);
+                changes.push(Change::Upsert(user.into()));
             }
             for (name, workspace) in &people.workspaces {
                 let (clusters, jobs) = by_workspace.get(name).copied().unwrap_or_default();
@@ -139,8 +132,42 @@ impl Poller {
                     .filter_map(|row| removal(row.key().clone(), &reason));
                 changes.extend(gone);
             }
+            if open != is_open(table, &self.name) {
+                changes.extend(turned(table, &self.name, open));
+            }
             changes
         });
+    }
+}
+
+impl People {
+    /// Every workspace is for everybody. Not before they have been read.
+    fn are_open(&self) -> bool {
+        !self.workspaces.is_empty() && !self.workspaces.values().any(|row| row.private)
+    }
+}
+
+/// What somebody has, by who may know of it.
+#[derive(Default)]
+struct Belongings {
+    name: Text,
+    parts: BTreeMap<OwnedReach, Holdings>,
+}
+
+impl Belongings {
+    fn add(&mut self, row: &Entity, open: bool) {
+        let reach = match (is_astray(row), open) {
+            // The row says so too, from this look on.
+            (true, true) => OwnedReach::Everybody,
+            (true, false) => OwnedReach::Administrators,
+            (false, _) => row.reach().into(),
+        };
+        self.parts.entry(reach).or_default().add(row);
+    }
+
+    fn parts(self) -> impl Iterator<Item = Holding> {
+        let parts = self.parts.into_iter();
+        parts.map(|(reach, has)| Holding { reach, has })
     }
 }
 
@@ -157,41 +184,5 @@ fn unlisted(source: &Text, id: &Text, name: &Text) -> User {
         user_id: id.clone(),
         user_type: id.starts_with("sa-").then(|| "sa".into()),
         ..User::default()
-    }
-}
-
-impl Holdings {
-    fn add(&mut self, row: &Entity) {
-        let over = row.phase().is_over();
-        match row {
-            Entity::Cluster(cluster) if !over && cluster.phase != Phase::Stopped => {
-                self.clusters += 1;
-                self.gpus += cluster.gpus.unwrap_or(0.0);
-            }
-            Entity::Job(job) => {
-                self.jobs += u32::from(!over);
-                self.jobs_pending += u32::from(job.phase == Phase::Pending);
-                self.jobs_failed += u32::from(job.phase == Phase::Failed);
-            }
-            Entity::Service(service) if service.phase != Phase::Gone => self.services += 1,
-            _ => {}
-        }
-    }
-
-    fn of(self, mut user: User) -> User {
-        let status = if self.clusters + self.jobs + self.services > 0 {
-            "active"
-        } else {
-            "idle"
-        };
-        user.status = status.into();
-        user.phase = phase_of(Kind::User, status);
-        user.clusters = self.clusters;
-        user.jobs = self.jobs;
-        user.jobs_pending = self.jobs_pending;
-        user.jobs_failed = self.jobs_failed;
-        user.services = self.services;
-        user.gpus = self.gpus;
-        user
     }
 }

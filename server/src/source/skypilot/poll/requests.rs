@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use skytower_api_client::entity::Request;
+use skytower_api_client::policy::qualified;
 use skytower_api_client::wire::Change;
 use skytower_api_client::{Entity, EpochMs, Key, Kind, Text};
 use tokio::time::Instant;
@@ -37,6 +38,33 @@ pub(super) struct Requests {
     incomplete: BTreeMap<String, RequestRecord>,
     completed_at: Option<Instant>,
     started: bool,
+}
+
+/// A cluster of some name, from its launch until it was gone.
+struct Life {
+    workspace: Option<Text>,
+    from: Option<EpochMs>,
+    until: Option<EpochMs>,
+}
+
+/// Clusters by their names, which are given again when one is gone.
+#[derive(Default)]
+struct Clusters(HashMap<Text, Vec<Life>>);
+
+impl Clusters {
+    /// The workspaces that a request may be in. What ended before a cluster was launched, or began when
+    /// it was gone, was about another one of its name.
+    fn places(&self, name: &str, record: &RequestRecord) -> BTreeSet<Option<Text>> {
+        let lives = self.0.get(name).into_iter().flatten();
+        let (began, ended) = (record.began(), record.ended());
+        let of_then = |life: &&Life| {
+            let too_early = life.from.zip(ended).is_some_and(|(from, end)| end < from);
+            let too_late = life.until.zip(began).is_some_and(|(gone, at)| at > gone);
+            !too_early && !too_late
+        };
+        let places = lives.filter(of_then);
+        places.map(|life| life.workspace.clone()).collect()
+    }
 }
 
 impl Poller {
@@ -109,7 +137,7 @@ impl Poller {
                 changes.extend(removal(key, &"it is one of skytower's".into()));
             }
         }
-        let clusters = std::cell::LazyCell::new(|| self.workspaces_of_clusters());
+        let clusters = std::cell::LazyCell::new(|| self.clusters());
         let mut ended = Vec::new();
         for record in window {
             if map::is_noise(&record)
@@ -138,7 +166,7 @@ impl Poller {
                 self.hurry();
             }
             self.remember(&record);
-            let (row, complete) = self.request_row(&record, |name| clusters.get(name).cloned());
+            let (row, complete) = self.request_row(&record, &clusters);
             if over && (complete || old || is_ours) {
                 book.incomplete.remove(&record.request_id);
                 book.settled.insert(record.request_id.clone());
@@ -151,7 +179,7 @@ impl Poller {
             }
         }
         book.started = true;
-        self.hub.commit(changes);
+        self.commit(changes);
         self.board.read(Kind::Request, None);
         self.drop_old_requests(now);
         for record in ended {
@@ -183,30 +211,30 @@ impl Poller {
     }
 
     /// The row, and whether it says all that it can: whose it is by name, and in which workspace.
-    fn request_row(
-        &self,
-        record: &RequestRecord,
-        workspace_of: impl Fn(&str) -> Option<Option<Text>>,
-    ) -> (Request, bool) {
-        let cluster = record.cluster_name.as_deref().and_then(workspace_of);
-        let known = cluster.is_some();
-        let mut row = map::request(
-            &self.name,
-            record,
-            |id| self.user_name(id),
-            cluster.flatten(),
-        );
-        let concealed = row.target.is_some() && !known && !self.all_workspaces_are_open();
-        if concealed {
-            // It may be a cluster of a private workspace: nobody may learn of it from its requests.
-            row.target = None;
-            row.why = None;
+    fn request_row(&self, record: &RequestRecord, clusters: &Clusters) -> (Request, bool) {
+        let places = record
+            .cluster_name
+            .as_deref()
+            .map_or_else(BTreeSet::new, |name| clusters.places(name, record));
+        let mut row = map::request(&self.name, record, |id| self.user_name(id));
+        match places.len() {
+            0 => {}
+            1 => row.workspace = places.first().cloned().flatten(),
+            // Of clusters that were called the same it may be any. With one that is nowhere it is too.
+            _ if places.contains(&None) => {}
+            _ => {
+                let all = places.iter().flatten();
+                row.within = all.map(|name| qualified(&self.name, name)).collect();
+            }
         }
+        let placed = row.workspace.is_some() || !row.within.is_empty();
         let named = row
             .owner
             .as_ref()
             .is_none_or(|owner| owner.id != owner.name);
-        (row, named && !concealed)
+        // The cluster of a launch is listed a moment later.
+        let waits = row.target.is_some() && !placed && !self.all_workspaces_are_open();
+        (row, named && !waits)
     }
 
     /// SkyPilot's ids of what skytower's own requests became: those are shown once, as skytower's.
@@ -221,26 +249,33 @@ impl Poller {
         })
     }
 
-    /// The workspaces of the clusters that are known: listed, or behind a job, replica or worker.
-    fn workspaces_of_clusters(&self) -> HashMap<Text, Option<Text>> {
-        let mut known = HashMap::new();
-        // What is listed itself counts most, so it comes last.
+    /// The clusters that are known: listed, or behind a job, replica or worker.
+    fn clusters(&self) -> Clusters {
+        let mut known = Clusters::default();
         for kind in [Kind::Worker, Kind::Replica, Kind::Job, Kind::Cluster] {
-            known.extend(self.rows(kind, |row| {
-                let cluster = match row {
+            let lives = self.rows(kind, |row| {
+                let name = match row {
                     Entity::Job(job) => job.cluster.as_ref()?,
                     // Replicas and workers are called as their clusters.
                     row => row.name(),
                 };
-                Some((cluster.clone(), row.workspace().cloned()))
-            }));
+                let (from, until) = match row {
+                    Entity::Cluster(row) => (row.launched_at, row.ended_at),
+                    _ => (None, None),
+                };
+                let workspace = row.workspace().cloned();
+                let life = Life {
+                    workspace,
+                    from,
+                    until,
+                };
+                Some((name.clone(), life))
+            });
+            for (name, life) in lives {
+                known.0.entry(name).or_default().push(life);
+            }
         }
         known
-    }
-
-    fn all_workspaces_are_open(&self) -> bool {
-        let private = self.rows(Kind::Workspace, |row| Some(row.as_workspace()?.private));
-        !private.is_empty() && !private.contains(&true)
     }
 
     fn remember(&self, record: &RequestRecord) {
@@ -268,6 +303,6 @@ impl Poller {
             .enumerate()
             .filter(|(at, (ended, _))| *at < surplus || now.since(*ended) > KEPT_MS)
             .filter_map(|(_, (_, key))| removal(key, &reason));
-        self.hub.commit(old);
+        self.commit(old);
     }
 }

@@ -47,8 +47,7 @@ impl Poller {
         let key = unit.whole.key().clone();
         let parts: Vec<Key> = unit.parts.iter().map(|part| part.key().clone()).collect();
         let rows = std::iter::once(unit.whole).chain(unit.parts);
-        self.hub
-            .commit(rows.map(|row: Arc<Entity>| Change::Upsert(row)));
+        self.commit(rows.map(|row: Arc<Entity>| Change::Upsert(row)));
         let reason = "replaced or torn down".into();
         self.remove_parts(which, &key, &parts, &reason);
     }
@@ -68,7 +67,6 @@ impl Poller {
             };
             (of == whole && !keep.contains(row.key())).then(|| row.key().clone())
         });
-        self.hub
-            .commit(gone.into_iter().filter_map(|key| removal(key, reason)));
+        self.commit(gone.into_iter().filter_map(|key| removal(key, reason)));
     }
 }

@@ -55,7 +55,7 @@ impl Poller {
             Entity::Pool(row) => tombstone!(row),
             _ => return,
         };
-        self.hub.commit([Change::Upsert(tomb)]);
+        self.commit([Change::Upsert(tomb)]);
     }
 
     /// What SkyPilot noted last about a cluster; it keeps that after the cluster is gone.
@@ -103,6 +103,11 @@ impl Poller {
             Kind::Pool => "jobs.pool_down",
             _ => return None,
         };
+        // Requests on services and pools name the controller, not what they take down: another one's
+        // may be of a private workspace.
+        if row.kind() != Kind::Cluster && !self.all_workspaces_are_open() {
+            return None;
+        }
         let mut recent: Vec<RequestRecord> = self
             .recent()
             .iter()
@@ -113,7 +118,6 @@ impl Poller {
                     .is_none_or(|ended| now.since(ended) < CAUSE_WITHIN_MS)
             })
             .filter(|request| {
-                // Requests on services and pools name the controller, not what they take down.
                 row.kind() != Kind::Cluster
                     || request.cluster_name.as_deref() == Some(row.name().as_str())
             })
@@ -150,7 +154,6 @@ impl Poller {
             (row.phase() == Phase::Gone && stood)
                 .then(|| (row.key().clone(), row.why().cloned().unwrap_or_default()))
         });
-        self.hub
-            .commit(old.into_iter().filter_map(|(key, why)| removal(key, &why)));
+        self.commit(old.into_iter().filter_map(|(key, why)| removal(key, &why)));
     }
 }
