@@ -138,7 +138,7 @@ impl Admission {
             .and_then(|value| scheme(value, "bearer"));
         if bearer.is_some_and(|token| self.token.is(token)) {
             let guest = Guest::new(self.local.clone(), LOCAL_PROOF.into(), brought.address);
-            return Ok(Some(guest.who_measures()));
+            return Ok(Some(guest));
         }
         match &self.team {
             Some(team) => team.admit(brought, bearer).await,
