@@ -156,7 +156,6 @@ fn acceptance() -> Acceptance {
         action: action("cluster.down").unwrap(),
         options: skytower_api_client::action::ActionOptions::default(),
         caller: caller.clone(),
-        workspace: None,
         created_at: EpochMs::now(),
         ended_at: None,
         targets: vec![Target {
