@@ -360,6 +360,7 @@ fn terms(config: &Config) -> Terms {
             .chain(named(&|source| source.act_as == ActAs::Server))
             .collect(),
         sign_in: named(&|source| source.sign_in),
+        several: config.sources.len() > 1,
     }
 }
 

@@ -66,6 +66,8 @@ pub(crate) struct Terms {
     pub(crate) acts_at: Vec<Text>,
     /// Sources whose own credentials let people in.
     pub(crate) sign_in: Vec<Text>,
+    /// There are several sources beside the local engine.
+    pub(crate) several: bool,
 }
 
 /// The door.

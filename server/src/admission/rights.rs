@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use skytower_api_client::policy::Rules;
+use skytower_api_client::policy::{Rules, qualified, unqualified};
 use skytower_api_client::wire::{Caller, Role};
 use skytower_api_client::{EpochMs, Text};
 
@@ -20,6 +20,10 @@ pub(super) struct Surroundings {
     pub(super) own_source: Text,
     /// Qualified names of the other sources' workspaces that are open to everybody.
     pub(super) public: Vec<Text>,
+    /// Qualified names of all workspaces of the other sources.
+    pub(super) all: Vec<Text>,
+    /// There are several sources beside the local engine: who administers one administers no other.
+    pub(super) several: bool,
 }
 
 /// Who somebody is that signed in with an account; with a token, at most what that is for.
@@ -78,6 +82,19 @@ pub(super) fn stranger(
 /// Somebody who signed in at a source: its rights there, and what is open to everybody elsewhere.
 pub(super) fn delegated(told: &Caller, around: &Surroundings, accounts: &Accounts) -> Caller {
     let mut caller = told.clone();
+    if caller.role == Role::Admin && around.several {
+        let theirs = |name: &&Text| {
+            let source = unqualified(name).map(|(source, _)| source);
+            let places = caller.acts_at.as_ref();
+            places.is_some_and(|places| places.iter().any(|place| Some(place.as_str()) == source))
+        };
+        caller.workspaces = Some(around.all.iter().filter(theirs).cloned().collect());
+        caller.role = Role::User;
+        caller.limited = Some(
+            "you administer one of several sources here: accounts are for this server's administrators"
+                .into(),
+        );
+    }
     if let Some(workspaces) = &mut caller.workspaces {
         let open = accounts.workspaces().filter(|workspace| !workspace.private);
         workspaces.extend(open.map(|workspace| qualified(&around.own_source, &workspace.name)));
@@ -87,11 +104,6 @@ pub(super) fn delegated(told: &Caller, around: &Surroundings, accounts: &Account
     }
     caller.rules = around.rules.clone();
     caller
-}
-
-/// A workspace's name with its source in front.
-pub(super) fn qualified(source: &str, workspace: &str) -> Text {
-    Text::from(format!("{source}/{workspace}"))
 }
 
 fn limited(scope: Scope) -> Text {
@@ -110,4 +122,66 @@ pub(super) fn next_end(token: &Token, now: EpochMs) -> Option<EpochMs> {
         token.previous.as_ref().map(|previous| previous.until),
     ];
     ends.into_iter().flatten().filter(|end| *end > now).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn around(several: bool) -> Surroundings {
+        Surroundings {
+            own_source: "local".into(),
+            public: vec!["a/open".into(), "b/open".into()],
+            all: vec![
+                "a/open".into(),
+                "a/shut".into(),
+                "b/open".into(),
+                "b/shut".into(),
+            ],
+            several,
+            ..Surroundings::default()
+        }
+    }
+
+    fn told(role: Role, workspaces: Option<&[&str]>) -> Caller {
+        Caller {
+            ids: vec!["h1".into()],
+            name: "al".into(),
+            role,
+            workspaces: workspaces.map(|all| all.iter().map(|name| Text::from(*name)).collect()),
+            acts_at: Some(vec!["a".into()]),
+            ..Caller::default()
+        }
+    }
+
+    #[test]
+    fn somebody_of_a_source_sees_what_is_theirs_there_and_what_is_open_elsewhere() {
+        let told = told(Role::User, Some(&["a/shut", "a/open"]));
+        let caller = delegated(&told, &around(true), &Accounts::default());
+        let seen: Vec<&str> = caller
+            .workspaces
+            .iter()
+            .flatten()
+            .map(Text::as_str)
+            .collect();
+        assert_eq!(seen, ["a/open", "a/shut", "b/open", "local/default"]);
+        assert_eq!(caller.role, Role::User);
+    }
+
+    #[test]
+    fn who_administers_one_of_several_sources_administers_no_other() {
+        let told = told(Role::Admin, None);
+        let alone = delegated(&told, &around(false), &Accounts::default());
+        assert_eq!((alone.role, &alone.workspaces), (Role::Admin, &None));
+        let caller = delegated(&told, &around(true), &Accounts::default());
+        let seen: Vec<&str> = caller
+            .workspaces
+            .iter()
+            .flatten()
+            .map(Text::as_str)
+            .collect();
+        assert_eq!(seen, ["a/open", "a/shut", "b/open", "local/default"]);
+        assert_eq!(caller.role, Role::User);
+        assert!(caller.limited.is_some());
+    }
 }

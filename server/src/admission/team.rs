@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use skytower_api_client::action::LOCAL;
 use skytower_api_client::credentials::{Credentials, Secret};
+use skytower_api_client::policy::qualified;
 use skytower_api_client::wire::{Caller, Problem, Role};
 use skytower_api_client::{EpochMs, Kind, Text};
 
@@ -462,18 +463,27 @@ impl Team {
 
     /// Looks which workspaces of the sources are open to everybody. True when that has changed.
     fn look_around(&self) -> bool {
+        let (mut public, mut all) = (Vec::new(), Vec::new());
+        self.hub.read(|table| {
+            let rows = table.rows(Kind::Workspace);
+            for workspace in rows.filter_map(|row| row.as_workspace()) {
+                if workspace.source == LOCAL {
+                    continue;
+                }
+                let name = qualified(&workspace.source, &workspace.name);
+                if !workspace.private {
+                    public.push(name.clone());
+                }
+                all.push(name);
+            }
+        });
         let next = Surroundings {
             rules: self.terms.rules.clone(),
             acts_at: self.terms.acts_at.clone(),
             own_source: LOCAL.into(),
-            public: self.hub.read(|table| {
-                table
-                    .rows(Kind::Workspace)
-                    .filter_map(|row| row.as_workspace())
-                    .filter(|workspace| !workspace.private && workspace.source != LOCAL)
-                    .map(|workspace| rights::qualified(&workspace.source, &workspace.name))
-                    .collect()
-            }),
+            public,
+            all,
+            several: self.terms.several,
         };
         let mut around = self
             .surroundings

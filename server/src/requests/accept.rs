@@ -7,7 +7,7 @@ use skytower_api_client::action::{self, ActionSpec};
 use skytower_api_client::entity::{Outcome, TargetResult};
 use skytower_api_client::policy::{self, Reach, Verdict, View};
 use skytower_api_client::rest::NewRequest;
-use skytower_api_client::wire::{Caller, Problem};
+use skytower_api_client::wire::{Caller, Problem, Role};
 use skytower_api_client::{Entity, Key, Kind, Table, Text};
 
 use super::record::{ORIGIN, Target, label};
@@ -129,6 +129,18 @@ pub fn check(table: &Table, caller: &Caller, new: &NewRequest) -> Result<Checked
         ));
     }
     if let Some(start) = &new.options.start {
+        let others = start.owner.as_ref().filter(|owner| **owner != caller.name);
+        // Whoever holds the server's own token may do so, as a demonstration does.
+        if let Some(owner) =
+            others.filter(|_| caller.acts_at.is_some() && caller.role != Role::Admin)
+        {
+            return Err(Problem::new(
+                "forbidden",
+                403,
+                format!("what you start is yours, not {owner}'s"),
+            )
+            .hint("leave the owner out; only administrators start things for others"));
+        }
         let places = targets.iter().filter_map(|target| target.row.as_ref());
         let places = places.filter(|row| row.kind() == Kind::Source);
         let workspace = start.workspace();
