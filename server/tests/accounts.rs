@@ -139,7 +139,7 @@ async fn until_closed(mut watching: Watching) -> (Vec<Message>, u16) {
 #[tokio::test]
 async fn the_first_administrator_is_made_once_and_lets_others_in() {
     let (server, password) = start_team().await;
-    let admin = Who::password("admin", password.expose());
+    let admin = Who::password("skytower", password.expose());
     let (code, health) = ask(&server, &admin, Method::GET, path::HEALTH, None).await;
     assert_eq!((code, &health["user"]["role"]), (200, &"admin".into()));
     let alice = add(&server, "alice", "user", ALICE).await;
@@ -336,7 +336,7 @@ async fn a_rotated_token_counts_for_as_long_as_was_said() {
 #[tokio::test]
 async fn a_token_gives_no_more_than_its_scope() {
     let (server, password) = start_team().await;
-    let admin = Who::password("admin", password.expose());
+    let admin = Who::password("skytower", password.expose());
     let (_, read) = token(&server, &admin, json!({"name": "r", "scope": "read"})).await;
     let (_, act) = token(&server, &admin, json!({"name": "a", "scope": "act"})).await;
     let (_, metrics) = token(&server, &admin, json!({"name": "m", "scope": "metrics"})).await;
@@ -470,7 +470,7 @@ async fn case_43_accounts_are_kept_by_administrators_and_one_always_remains() {
                 path::user("alice"),
                 Some(json!({"role": "admin"})),
             ),
-            (Method::DELETE, path::user("admin"), None),
+            (Method::DELETE, path::user("skytower"), None),
             (Method::GET, path::WORKSPACES.to_owned(), None),
             (
                 Method::POST,
@@ -480,14 +480,14 @@ async fn case_43_accounts_are_kept_by_administrators_and_one_always_remains() {
             (
                 Method::POST,
                 path::TOKENS.to_owned(),
-                Some(json!({"name": "t", "user": "admin"})),
+                Some(json!({"name": "t", "user": "skytower"})),
             ),
         ] {
             let (code, answer) = ask(&server, who, method.clone(), &path, body).await;
             assert_eq!(code, 403, "{method} {path}: {answer}");
         }
     }
-    let admin = Who::password("admin", password.expose());
+    let admin = Who::password("skytower", password.expose());
     let demote = |name: &'static str, who: &'static str| {
         let server = &server;
         let by = Who::password(who, ALICE);
@@ -498,14 +498,27 @@ async fn case_43_accounts_are_kept_by_administrators_and_one_always_remains() {
                 .0
         }
     };
-    let (code, answer) = ask(&server, &admin, Method::DELETE, &path::user("admin"), None).await;
+    let (code, answer) = ask(
+        &server,
+        &admin,
+        Method::DELETE,
+        &path::user("skytower"),
+        None,
+    )
+    .await;
     assert_eq!((code, &answer["code"]), (409, &"last_administrator".into()));
     add(&server, "root1", "admin", ALICE).await;
     add(&server, "root2", "admin", ALICE).await;
     assert_eq!(
-        ask(&server, &admin, Method::DELETE, &path::user("admin"), None)
-            .await
-            .0,
+        ask(
+            &server,
+            &admin,
+            Method::DELETE,
+            &path::user("skytower"),
+            None
+        )
+        .await
+        .0,
         204
     );
     let codes = tokio::join!(demote("root1", "root2"), demote("root2", "root1"));
@@ -540,7 +553,7 @@ async fn case_44_what_is_not_on_offer_is_refused() {
 #[tokio::test]
 async fn somebody_elses_token_is_not_there() {
     let (server, password) = start_team().await;
-    let admin = Who::password("admin", password.expose());
+    let admin = Who::password("skytower", password.expose());
     let alice = add(&server, "alice", "user", ALICE).await;
     let (id, _) = token(&server, &admin, json!({"name": "mine"})).await;
     let absent = ask(

@@ -29,8 +29,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often it is written down which tokens were used, and what expired long ago is forgotten.
 const TIDY_EVERY: Duration = Duration::from_secs(30);
 
-/// The name of the administrator who is made when there is nobody yet.
-pub(crate) const FIRST_ADMINISTRATOR: &str = "admin";
+/// The name of the administrator who is made when there is nobody yet. Not `admin`: accounts go before people of the
+/// sources, and SkyPilot mostly has one of that name.
+pub(crate) const FIRST_ADMINISTRATOR: &str = "skytower";
 
 /// A server with accounts.
 pub(crate) struct Team {
