@@ -15,8 +15,8 @@ use crate::config;
 #[cfg(feature = "local-server")]
 use crate::local::{self, Watched};
 
-/// How long a server may take to say what it is.
-const PROBE: Duration = Duration::from_secs(10);
+/// How long a server may take to say what it is, and who one is: it may have to ask a busy SkyPilot first.
+const PROBE: Duration = crate::login::PROBE;
 /// The same for the default SkyPilot server, which need not be there at all.
 const PROBE_DEFAULT: Duration = Duration::from_secs(2);
 

@@ -16,7 +16,7 @@ use crate::cli::Failure;
 use crate::config;
 
 /// How long a server may take to say what it is.
-pub const PROBE: Duration = Duration::from_secs(10);
+pub const PROBE: Duration = Duration::from_secs(45);
 /// How long a token of a login counts.
 const EXPIRES: &str = "90d";
 /// What a host's name may take of the 64 characters that the name of a token has at most.

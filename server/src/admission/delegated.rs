@@ -17,7 +17,7 @@ use skytower_api_client::wire::{Caller, Problem};
 use skytower_api_client::{Kind, Text};
 use tokio::sync::{Semaphore, watch};
 
-use super::not_signed_in;
+use super::no_more;
 use crate::accounts::random;
 use crate::guest::{Guest, Standing};
 use crate::hub::Hub;
@@ -311,9 +311,7 @@ impl Delegates {
             }
             Ok(None) => {
                 locked(&self.known).remove(&fingerprint);
-                delegate
-                    .standing
-                    .send_replace(Standing::Out(not_signed_in()));
+                delegate.standing.send_replace(Standing::Out(no_more()));
                 true
             }
             // What it said last holds until it says something else.

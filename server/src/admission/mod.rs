@@ -97,6 +97,16 @@ pub(crate) fn not_signed_in() -> Problem {
     .hint("sign in with your password or a token; what was good before may have expired or been revoked")
 }
 
+/// What somebody is told who was inside. Nobody else ever is.
+fn no_more() -> Problem {
+    Problem::new(
+        "not_signed_in",
+        401,
+        "what you signed in with counts no more: it was revoked, has expired or was replaced",
+    )
+    .hint("sign in again: skytower api login")
+}
+
 impl Admission {
     /// A server that knows its own token alone.
     pub(crate) fn personal(token: TokenHash, local: watch::Receiver<Standing>) -> Arc<Self> {

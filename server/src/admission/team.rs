@@ -15,7 +15,7 @@ use super::header::{basic, scheme};
 use super::ledger::{Deed, Ledger};
 use super::register::Register;
 use super::rights::{self, Surroundings};
-use super::{Brought, Opening, Terms, not_signed_in};
+use super::{Brought, Opening, Terms, no_more, not_signed_in};
 use crate::accounts::{
     Accounts, NewUser, PasswordHash, Passwords, SecretHash, Throttle, User, generate_password,
     throttle,
@@ -393,7 +393,7 @@ impl Team {
                 .enter(door.clone(), || self.standing(door, &accounts))
         };
         let guest = Guest::new(standing, proof, brought.address);
-        guest.caller()?;
+        guest.caller().map_err(|_| not_signed_in())?;
         if is_new {
             self.note_entry(&guest);
         }
@@ -423,7 +423,7 @@ impl Team {
     /// What a credential is worth now.
     fn standing(&self, door: &Door, accounts: &Accounts) -> Standing {
         let around = self.around();
-        let out = || Standing::Out(not_signed_in());
+        let out = || Standing::Out(no_more());
         let now = EpochMs::now();
         match door {
             Door::Password(id, kept) => match accounts.user(id) {

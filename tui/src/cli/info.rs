@@ -240,8 +240,14 @@ fn tree(url: &str, status: &Status, signed_in: &SignedIn, origin: &Origin, now: 
             user.name,
             user.role.word()
         );
-        for line in rights(user) {
-            let _ = writeln!(out, "│   └── {line}");
+        let rights: Vec<_> = rights(user).into_iter().collect();
+        for (number, line) in rights.iter().enumerate() {
+            let branch = if number + 1 == rights.len() {
+                "└"
+            } else {
+                "├"
+            };
+            let _ = writeln!(out, "│   {branch}── {line}");
         }
     }
     if let Some(how) = signed_in.sentence(now) {
