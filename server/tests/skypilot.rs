@@ -12,7 +12,7 @@ mod fake_skypilot;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fake_skypilot::{Failure, FakeSkyPilot, cluster, job, service};
+use fake_skypilot::{Failure, FakeSkyPilot, cluster, job, placed, service};
 use serde_json::json;
 use skytower_api_client::credentials::Credentials;
 use skytower_api_client::entity::{Outcome, Request, TargetResult};
@@ -758,6 +758,106 @@ async fn what_has_no_workspace_is_for_administrators_while_one_is_private() {
 
 fn support_rows(table: &skytower_api_client::Table, kind: Kind) -> Vec<Arc<Entity>> {
     table.rows(kind).cloned().collect()
+}
+
+/// The workspaces of a service and of all that belongs to it.
+fn places(watch: &Watch, service: &str) -> Vec<Option<Text>> {
+    watch.hub.read(|table| {
+        let rows = table.rows(Kind::Service).chain(table.rows(Kind::Replica));
+        rows.filter(|row| row.name().starts_with(service))
+            .map(|row| row.workspace().cloned())
+            .collect()
+    })
+}
+
+#[tokio::test]
+async fn a_service_is_where_the_clusters_of_its_replicas_are() {
+    let watch = watch(|fake| {
+        fake.with(|world| {
+            world.workspaces = json!({"default": {}, "research": {"private": true}});
+            placed(world, "chat", 2, "bob", "default");
+            placed(world, "vault", 1, "carol", "research");
+            // Its clusters are known to its own controller alone; one is called as they are.
+            let mut remote = service("remote", 1, "alice");
+            remote["replica_info"][0]["launched_at"] = fake_skypilot::LAUNCHED.into();
+            world.services.push(remote);
+            let mut own = cluster("remote-1", "h1", "alice");
+            own["launched_at"] = fake_skypilot::LAUNCHED.into();
+            world.clusters.push(own);
+        });
+    })
+    .await;
+    let (open, secret) = (Some(Text::from("default")), Some(Text::from("research")));
+    watch
+        .until_row(Kind::Service, "vault-hash", |row| row.workspace().is_some())
+        .await;
+    assert_eq!(places(&watch, "chat"), vec![open.clone(); 3]);
+    assert_eq!(places(&watch, "vault"), vec![secret; 2]);
+    assert_eq!(places(&watch, "remote"), [None, None]);
+    let sees = |id: &str| outsider().sees(&watch.row(Kind::Service, id).unwrap());
+    assert!(sees("chat-hash") && !sees("vault-hash") && !sees("remote-hash"));
+    // The clusters themselves are nobody's business.
+    assert!(watch.row(Kind::Cluster, "vault-1795473800").is_none());
+    // What is asked of a replica's cluster is in its workspace.
+    let launch = watch.fake.begin("sky.launch", "chat-1", "b0b");
+    let row = watch.until_row(Kind::Request, &launch, |_| true).await;
+    assert_eq!(row.workspace(), open.as_ref());
+    let launch = watch.fake.begin("sky.launch", "remote-1", "a11ce000");
+    let row = watch.until_row(Kind::Request, &launch, |_| true).await;
+    assert_eq!(row.reach(), Reach::Administrators);
+    // With no replica left it is where it was.
+    watch.fake.with(|world| {
+        world.services[0]["replica_info"] = json!([]);
+        world.clusters.retain(|row| row["is_managed"] != true);
+    });
+    watch
+        .until("its replicas are gone", |watch| {
+            places(watch, "chat").len() == 1
+        })
+        .await;
+    assert_eq!(places(&watch, "chat"), [open]);
+    // The next of its name is another one.
+    watch.fake.with(|world| {
+        world.services.remove(0);
+        placed(world, "chat", 1, "bob", "research");
+        world.services.last_mut().unwrap()["hash"] = "second".into();
+    });
+    let row = watch
+        .until_row(Kind::Service, "second", |row| row.workspace().is_some())
+        .await;
+    assert!(!outsider().sees(&row));
+}
+
+#[tokio::test]
+async fn what_is_not_found_once_is_found_later_and_people_are_told_when_it_cannot_be_looked_for() {
+    let lost = Failure::Request {
+        kind: "ClusterOwnerIdentityMismatchError",
+        message: "cluster 'secret-7' is another's",
+    };
+    let watch = watch(|fake| {
+        fake.with(|world| {
+            world.workspaces = json!({"default": {}, "research": {"private": true}});
+            placed(world, "chat", 1, "bob", "default");
+        });
+        fake.fail("/status", Some(lost));
+    })
+    .await;
+    let told = |row: &Entity| {
+        let notes = &row.as_source().unwrap().notes;
+        let note = notes.get(&Kind::Service);
+        note.is_some_and(|note| note.contains("administrators") && !note.contains("secret-7"))
+    };
+    watch.until_row(Kind::Workspace, "research", |_| true).await;
+    watch.until_row(Kind::Source, "prod", told).await;
+    let row = watch.row(Kind::Service, "chat-hash").unwrap();
+    assert_eq!(row.reach(), Reach::Administrators);
+    watch.fake.fail("/status", None);
+    watch
+        .until_row(Kind::Service, "chat-hash", |row| outsider().sees(row))
+        .await;
+    watch
+        .until_row(Kind::Source, "prod", |row| !told(row))
+        .await;
 }
 
 #[tokio::test]

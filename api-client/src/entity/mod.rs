@@ -205,6 +205,11 @@ impl Entity {
         each!(self, row => row.workspace.as_ref())
     }
 
+    /// Says which workspace it is in, or that nobody knows.
+    pub fn set_workspace(&mut self, workspace: Option<Text>) {
+        each!(self, row => row.workspace = workspace);
+    }
+
     /// The source's word.
     pub fn status(&self) -> &Text {
         each!(self, row => &row.status)

@@ -377,6 +377,32 @@ pub fn service(name: &str, replicas: i64, user: &str) -> Value {
     })
 }
 
+/// When the clusters of replicas are launched, in seconds; the second one later.
+pub const LAUNCHED: i64 = 1_795_473_800;
+
+/// A service as [`service`], on clusters in a workspace that only whoever debugs is shown.
+pub fn placed(world: &mut World, name: &str, replicas: i64, user: &str, workspace: &str) {
+    let mut record = service(name, replicas, user);
+    for (replica, at) in record["replica_info"]
+        .as_array_mut()
+        .unwrap()
+        .iter_mut()
+        .zip(LAUNCHED..)
+    {
+        replica["launched_at"] = at.into();
+        let mut under = cluster(
+            replica["name"].as_str().unwrap(),
+            &format!("{name}-{at}"),
+            user,
+        );
+        under["launched_at"] = at.into();
+        under["workspace"] = workspace.into();
+        under["is_managed"] = true.into();
+        world.clusters.push(under);
+    }
+    world.services.push(record);
+}
+
 pub fn now() -> f64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -512,7 +538,13 @@ impl World {
                 .collect()
         };
         Some(match path {
-            "/status" => only(&self.clusters, &body["cluster_names"], "name").into(),
+            "/status" => {
+                let mut rows = only(&self.clusters, &body["cluster_names"], "name");
+                if body["env_vars"]["SKYPILOT_DEBUG"] != "1" {
+                    rows.retain(|row| row["is_managed"] != true);
+                }
+                rows.into()
+            }
             "/jobs/queue/v2" => {
                 let mut rows = only(&self.jobs, &body["job_ids"], "job_id");
                 if body["skip_finished"] == true {

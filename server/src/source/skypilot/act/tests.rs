@@ -177,6 +177,19 @@ fn the_bodies() {
         down.body["override_skypilot_config"]["active_workspace"],
         "ml"
     );
+    // A service is taken down in the workspace in which it is, as far as that is known.
+    let down = |workspace: Option<&str>| {
+        let mut service = row(Kind::Service);
+        Arc::make_mut(&mut service).set_workspace(workspace.map(Text::from));
+        call(&handover("service.down", vec![service])).unwrap().body
+    };
+    let known = down(Some("research"));
+    assert_eq!(
+        known["override_skypilot_config"],
+        json!({"active_workspace": "research"})
+    );
+    assert_eq!(known["service_names"], json!(["dev"]));
+    assert!(down(None).get("override_skypilot_config").is_none());
     let cancel = call(&one("job.cancel")).unwrap();
     assert_eq!(
         (cancel.path, &cancel.body["job_ids"]),

@@ -98,6 +98,12 @@ impl Board {
         self.publish(state);
     }
 
+    /// A list was read, or there is a reason that is no error for which it cannot be.
+    pub(super) fn knows(&self, kind: Kind) -> bool {
+        let state = self.state();
+        state.fetched_at.contains_key(&kind) || state.notes.contains_key(&kind)
+    }
+
     /// A list cannot be read, for a reason that is no error (a stopped controller).
     pub(super) fn noted(&self, kind: Kind, note: Text) {
         let mut state = self.state();

@@ -9,6 +9,7 @@ mod clusters;
 mod escort;
 mod focus;
 mod health;
+mod home;
 mod infra;
 #[doc(hidden)]
 pub mod intake;
@@ -409,6 +410,7 @@ struct Books {
     ledger: ledger::Ledger,
     requests: requests::Requests,
     jobs: jobs::Jobs,
+    homes: home::Homes,
 }
 
 fn removal(key: Key, reason: &Text) -> Option<Change> {

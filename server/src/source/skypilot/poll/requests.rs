@@ -259,11 +259,19 @@ impl Poller {
                     // Replicas and workers are called as their clusters.
                     row => row.name(),
                 };
+                let workspace = row.workspace().cloned();
                 let (from, until) = match row {
                     Entity::Cluster(row) => (row.launched_at, row.ended_at),
+                    // Before that, and without it, the name may have been another one's.
+                    Entity::Replica(row) => (row.launched_at, None),
+                    Entity::Worker(row) => (row.launched_at, None),
                     _ => (None, None),
                 };
-                let workspace = row.workspace().cloned();
+                let of_a_service = matches!(row.kind(), Kind::Replica | Kind::Worker);
+                let (workspace, from) = match (workspace, from) {
+                    (Some(_), None) | (None, _) if of_a_service => (None, None),
+                    known => known,
+                };
                 let life = Life {
                     workspace,
                     from,

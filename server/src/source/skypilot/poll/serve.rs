@@ -1,11 +1,10 @@
 //! Services and pools, with their replicas and workers.
 
-use std::sync::Arc;
-
 use serde_json::json;
 use skytower_api_client::wire::Change;
 use skytower_api_client::{Entity, Key};
 
+use super::home::Homes;
 use super::ledger::records;
 use super::{Books, Look, Poller, removal};
 use crate::source::skypilot::client::CallError;
@@ -29,25 +28,31 @@ impl Poller {
         });
         let there = self.there(which.whole());
         let (gone, doubtful) = books.ledger.gone(&there, &reading);
-        let note = reading.note();
+        let unreadable = reading.note();
         for unit in reading.changed {
-            self.commit_unit(which, unit);
+            self.commit_unit(which, unit, &mut books.homes);
         }
         for key in gone {
+            books.homes.forget(&key);
             self.bury(&key).await;
             self.remove_parts(which, &key, &[], &"went with its whole".into());
         }
+        let note = self
+            .find_homes(which, &mut books.homes)
+            .await
+            .or(unreadable);
         self.board.read(which.whole(), note.clone());
         self.board.read(which.part(), note);
         self.forget_tombs(which.whole());
         Ok(if doubtful { Look::Again } else { Look::Done })
     }
 
-    fn commit_unit(&self, which: Served, unit: Unit) {
+    fn commit_unit(&self, which: Served, unit: Unit, homes: &mut Homes) {
         let key = unit.whole.key().clone();
         let parts: Vec<Key> = unit.parts.iter().map(|part| part.key().clone()).collect();
         let rows = std::iter::once(unit.whole).chain(unit.parts);
-        self.commit(rows.map(|row: Arc<Entity>| Change::Upsert(row)));
+        self.commit(rows.map(|row| Change::Upsert(homes.placed(row))));
+        homes.keep(&key, &parts);
         let reason = "replaced or torn down".into();
         self.remove_parts(which, &key, &parts, &reason);
     }

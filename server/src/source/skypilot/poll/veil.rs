@@ -10,7 +10,7 @@ use super::Poller;
 use crate::source::skypilot::client::CallError;
 
 /// Kinds of rows that are in a workspace, whether or not SkyPilot says in which: it does not for services
-/// and pools, nor for requests.
+/// and pools (see [`super::home`]), nor for requests.
 const IN_WORKSPACES: [Kind; 9] = [
     Kind::Cluster,
     Kind::Job,
