@@ -213,6 +213,9 @@ pub(crate) fn command_why_not(model: &Model, command: crate::keys::Command) -> O
         {
             Some("there is nothing to mark".to_owned())
         }
+        C::Screen(number) if usize::from(number) > model.screens().len() => {
+            Some("it is for administrators".to_owned())
+        }
         C::Logs => match kind {
             None => nothing(),
             Some(kind) if has_log(kind) => None,
