@@ -240,6 +240,7 @@ async fn measured(server: &Running, name: &str) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_24_and_25_who_reads_nothing_or_a_byte_at_a_time_is_cut_and_others_are_served() {
     let server = limited(|config| config.deadlines.write = Duration::from_secs(2)).await;
+    server.caller_administers().await;
     let mut healthy = server.connect().await;
     healthy.subscribe(None).await;
     healthy.next_ready().await;

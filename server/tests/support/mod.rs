@@ -256,6 +256,15 @@ impl Running {
         within(known).await;
     }
 
+    /// Everybody with the token is an administrator from now on: measurements are for those alone.
+    pub async fn caller_administers(&self) {
+        self.caller_is(&Caller {
+            role: Role::Admin,
+            ..caller(None)
+        })
+        .await;
+    }
+
     /// A websocket handshake with what the test chooses.
     pub async fn handshake(
         &self,
