@@ -1,5 +1,6 @@
 //! The door of a server with accounts.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ use crate::accounts::{
 use crate::audit::{Audit, Entry, Outcome};
 use crate::guest::{Asker, Guest, Standing};
 use crate::hub::Hub;
+use crate::source::Source;
 
 /// How often it is looked whether a credential has expired. Revocations do not wait for it.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -44,6 +46,8 @@ pub(crate) struct Team {
     surroundings: RwLock<Surroundings>,
     terms: Terms,
     hub: Arc<Hub>,
+    /// The local engine, where there is one.
+    own: Vec<Arc<dyn Source>>,
     audit: Arc<Audit>,
 }
 
@@ -82,9 +86,15 @@ impl Team {
             surroundings: RwLock::default(),
             terms,
             hub,
+            own: sources
+                .iter()
+                .filter(|source| source.is_local())
+                .cloned()
+                .collect(),
             audit,
         };
         team.look_around();
+        team.refresh();
         let password = team.first_administrator().await?;
         Ok((team, password))
     }
@@ -458,7 +468,12 @@ impl Team {
     fn refresh(&self) {
         let accounts = self.ledger.read();
         self.register.refresh(|door| self.standing(door, &accounts));
+        let private = accounts.workspaces().filter(|workspace| workspace.private);
+        let private: BTreeSet<Text> = private.map(|workspace| workspace.name.clone()).collect();
         drop(accounts);
+        for source in &self.own {
+            source.keep_private(private.clone());
+        }
         self.delegates.refresh(|caller| self.delegated(caller));
     }
 

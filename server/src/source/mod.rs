@@ -6,6 +6,7 @@
 pub(crate) mod local;
 pub mod skypilot;
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -176,6 +177,10 @@ pub trait Source: Send + Sync + 'static {
     fn is_local(&self) -> bool {
         false
     }
+
+    /// The workspaces of the server's own that are for their members alone: rows say so. Whom they are shown to does
+    /// not depend on it.
+    fn keep_private(&self, _workspaces: BTreeSet<Text>) {}
 
     /// It has something to do even when nobody watches: the server stays.
     fn busy(&self) -> watch::Receiver<bool> {

@@ -75,6 +75,8 @@ pub(super) enum Message {
         channel: crate::source::LogChannel,
         reply: oneshot::Sender<Option<LogPlan>>,
     },
+    /// Something that is shown and does not come from the engine has changed.
+    Look,
     Stop,
 }
 
@@ -97,6 +99,7 @@ pub(super) struct Parts {
     pub runtime: Runtime,
     pub sender: Sender<Message>,
     pub glance: watch::Sender<Glance>,
+    pub private: watch::Receiver<BTreeSet<Text>>,
     pub limits: Text,
 }
 
@@ -296,6 +299,7 @@ impl Actor {
                 let plan = logs::plan(&self.parts.engine.state, &self.parts.keepers, &key, channel);
                 let _ = reply.send(plan);
             }
+            Message::Look => self.publish(),
             Message::Stop => self.stopping = true,
         }
     }
@@ -636,7 +640,7 @@ impl Actor {
 
     /// Shows what changed.
     fn publish(&mut self) {
-        let mut rows = rows::all(&self.parts.engine);
+        let mut rows = rows::all(&self.parts.engine, &self.parts.private.borrow());
         for key in &self.focused {
             let Some(subject) = rows.get(key).cloned() else {
                 continue;

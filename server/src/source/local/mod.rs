@@ -25,6 +25,7 @@ mod secrets;
 mod state;
 mod store;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -69,6 +70,8 @@ pub(crate) struct LocalSource {
     ready: watch::Sender<bool>,
     glance: watch::Sender<Glance>,
     caller: watch::Sender<Option<Caller>>,
+    /// Workspaces that are for their members alone.
+    private: watch::Sender<BTreeSet<Text>>,
 }
 
 /// Opens the engine of a folder; nothing is touched before it runs.
@@ -85,6 +88,7 @@ pub(crate) fn open(folder: &Path, program: Option<&Path>, hub: Arc<Hub>) -> Arc<
         ready: watch::Sender::new(false),
         glance: watch::Sender::new(Glance::default()),
         caller: watch::Sender::new(Some(who(&Glance::default()))),
+        private: watch::Sender::default(),
     })
 }
 
@@ -186,6 +190,7 @@ impl LocalSource {
             runtime,
             sender: self.sender.clone(),
             glance: self.glance.clone(),
+            private: self.private.subscribe(),
             limits: Text::from(crate::keeper::limits_in_force().sentence),
         })
     }
@@ -225,6 +230,7 @@ impl LocalSource {
     /// Who we are changes with the workspaces there are.
     async fn follow(&self, stop: &CancellationToken) {
         let mut glance = self.glance.subscribe();
+        let mut private = self.private.subscribe();
         loop {
             let caller = Some(who(&glance.borrow_and_update()));
             self.caller.send_if_modified(|now| {
@@ -235,6 +241,9 @@ impl LocalSource {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = glance.changed() => {}
+                _ = private.changed() => {
+                    let _ = self.sender.send(Message::Look);
+                }
             }
         }
     }
@@ -297,6 +306,14 @@ impl Source for LocalSource {
 
     fn caller(&self) -> watch::Receiver<Option<Caller>> {
         self.caller.subscribe()
+    }
+
+    fn keep_private(&self, workspaces: BTreeSet<Text>) {
+        self.private.send_if_modified(|now| {
+            let changed = *now != workspaces;
+            *now = workspaces;
+            changed
+        });
     }
 
     fn is_local(&self) -> bool {

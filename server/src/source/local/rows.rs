@@ -1,6 +1,6 @@
 //! What people see of the engine's state: the same rows as of a SkyPilot source.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use skytower_api_client::action::LOCAL;
@@ -20,8 +20,8 @@ use super::state::{self, Belongs, ClusterStage, End, ReplicaStage, Stage, State,
 /// The cloud of all rows here.
 const CLOUD: &str = "Local";
 
-/// Every row there is to see.
-pub(super) fn all(engine: &Engine) -> BTreeMap<Key, Arc<Entity>> {
+/// Every row there is to see. Workspaces among `private` say that they are.
+pub(super) fn all(engine: &Engine, private: &BTreeSet<Text>) -> BTreeMap<Key, Arc<Entity>> {
     let state = &engine.state;
     let mut rows: Vec<Entity> = Vec::new();
     rows.extend(state.clusters.values().map(|c| cluster(state, c).into()));
@@ -41,7 +41,7 @@ pub(super) fn all(engine: &Engine) -> BTreeMap<Key, Arc<Entity>> {
     // An engine that was never used adds nothing to what others show.
     if !rows.is_empty() {
         rows.push(infra(engine).into());
-        rows.extend(people(&rows));
+        rows.extend(people(&rows, private));
     }
     rows.into_iter()
         .map(|row| (row.key().clone(), Arc::new(row)))
@@ -431,7 +431,7 @@ fn infra(engine: &Engine) -> Infra {
 
 /// The people and workspaces of these rows, with what they have. There is no list of people: each is known
 /// of to whoever sees something of theirs.
-fn people(rows: &[Entity]) -> Vec<Entity> {
+fn people(rows: &[Entity], private: &BTreeSet<Text>) -> Vec<Entity> {
     let mut users: BTreeMap<Text, (Text, BTreeMap<OwnedReach, Holdings>)> = BTreeMap::new();
     let mut workspaces: BTreeMap<Text, Holdings> = BTreeMap::new();
     for row in rows {
@@ -456,13 +456,16 @@ fn people(rows: &[Entity]) -> Vec<Entity> {
         Entity::from(user)
     });
     let workspaces = workspaces.into_iter().map(|(name, has)| {
+        let private = private.contains(&name);
+        let status = if private { "private" } else { "public" };
         Entity::from(Workspace {
             key: key(Kind::Workspace, &name),
             source: LOCAL.into(),
             workspace: Some(name.clone()),
             name,
-            status: "public".into(),
-            phase: phase_of(Kind::Workspace, "public"),
+            status: status.into(),
+            phase: phase_of(Kind::Workspace, status),
+            private,
             clusters: has.clusters,
             jobs: has.jobs,
             ..Workspace::default()
