@@ -11,9 +11,9 @@ mod support;
 use skytower_api_client::endpoint::{Credentials, Endpoint, Origin, Secret};
 use skytower_api_client::rest::{AuditQuery, Client, ClientError, ListQuery, NewRequest, path};
 use skytower_api_client::session::Session;
-use skytower_api_client::wire::{Caller, Change, Role, ServerMessage};
+use skytower_api_client::wire::{Change, ServerMessage};
 use skytower_api_client::{Key, Kind};
-use support::{Running, caller, job, start, until, upsert};
+use support::{Running, administrator, caller, job, start, until, upsert};
 
 fn client(server: &Running) -> Client {
     let endpoint = Endpoint {
@@ -22,13 +22,6 @@ fn client(server: &Running) -> Client {
         origin: Origin::Flag,
     };
     Client::new(Session::new(endpoint)).unwrap()
-}
-
-fn administrator() -> Caller {
-    Caller {
-        role: Role::Admin,
-        ..caller(None)
-    }
 }
 
 fn cancel(id: i64) -> NewRequest {

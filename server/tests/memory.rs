@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use skytower_api_client::wire::ServerMessage;
 use skytower_api_client::{Entity, Kind};
-use support::{Running, Watching, job, rows, start, upsert, within};
+use support::{Running, Watching, administrator, job, rows, start, upsert, within};
 
 const STUCK: usize = 50;
 const ROUNDS: u64 = 40;
@@ -66,7 +66,7 @@ async fn watching(server: &Running) -> Watching {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_does_not_read_costs_a_fixed_amount_and_gets_what_is_there_when_it_reads() {
     let server = start().await;
-    server.caller_administers().await;
+    server.caller_is(&administrator()).await;
     let commit = |round| {
         let rows = (0..ROWS).map(|id| upsert(noise(round, id)));
         server.hub.commit(rows.collect::<Vec<_>>());

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::raw::{Answer, KEY, Raw, UPGRADE, ask, get, host, token};
-use crate::support::{Running, start, start_with};
+use crate::support::{Running, administrator, start, start_with};
 
 #[tokio::test]
 async fn case_01_a_page_of_another_site_gets_no_further() {
@@ -360,6 +360,7 @@ async fn case_45_no_other_site_is_given_leave() {
 #[tokio::test]
 async fn case_46_every_answer_says_that_it_is_no_page() {
     let server = start().await;
+    server.caller_is(&administrator()).await;
     let known = token(&server);
     let evil = "Origin: http://evil.example\r\n";
     for (path, headers, status) in [

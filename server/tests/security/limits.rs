@@ -1,13 +1,13 @@
 //! How much of a server one client may take.
 
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use skytower_server::home;
 
+use crate::program::Program;
 use crate::raw::{Raw, ask, get, token};
-use crate::support::{Running, job, start, start_with, until, upsert, within};
+use crate::support::{Running, administrator, job, start, start_with, until, upsert, within};
 
 const KIB: usize = 1024;
 /// Longer than any test: what ends before it ended for another reason.
@@ -240,7 +240,7 @@ async fn measured(server: &Running, name: &str) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_24_and_25_who_reads_nothing_or_a_byte_at_a_time_is_cut_and_others_are_served() {
     let server = limited(|config| config.deadlines.write = Duration::from_secs(2)).await;
-    server.caller_administers().await;
+    server.caller_is(&administrator()).await;
     let mut healthy = server.connect().await;
     healthy.subscribe(None).await;
     healthy.next_ready().await;
@@ -293,56 +293,16 @@ async fn case_24_and_25_who_reads_nothing_or_a_byte_at_a_time_is_cut_and_others_
     server.stop().await;
 }
 
-/// The program itself, with so many file descriptors.
-struct Program {
-    child: Child,
-    folder: tempfile::TempDir,
-}
-
-impl Program {
-    fn start(descriptors: u32, config: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("skytower-server.toml");
-        std::fs::write(&file, config).unwrap();
-        let child = Command::new("sh")
-            .arg("-c")
-            .arg(format!("ulimit -n {descriptors} && exec \"$@\""))
-            .arg("sh")
-            .arg(env!("CARGO_BIN_EXE_skytower-server"))
-            .args(["--engine", "none", "--listen", "127.0.0.1:0", "--config"])
-            .arg(&file)
-            .arg("--home")
-            .arg(folder.path().join("home"))
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self { child, folder }
-    }
-
-    async fn running(&self) -> Running {
-        let home = self.folder.path().join("home");
-        until(|| home::card(&home).is_some()).await;
-        let mut running = start().await;
-        // The server under test is the program; of the one here only its clients are used.
-        running.url = home::card(&home).unwrap().url;
-        let token = home::read_token(&home).unwrap();
-        token.expose().clone_into(&mut running.token);
-        running
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// A server with so many file descriptors.
+fn program(descriptors: u32, limits: &str) -> Program {
+    let config = format!("engine = 'none'\n[limits]\n{limits}");
+    Program::start(&format!("ulimit -n {descriptors}"), &config)
 }
 
 #[tokio::test]
 async fn case_18_out_of_descriptors_it_pauses_and_goes_on() {
-    let limits =
-        "[limits]\nconnections = 100000\nstrangers = 100000\nconnections_per_user = 100000";
-    let program = Program::start(256, limits);
+    let limits = "connections = 100000\nstrangers = 100000\nconnections_per_user = 100000";
+    let program = program(256, limits);
     let server = program.running().await;
     let mut watching = server.connect().await;
     watching.subscribe(None).await;
@@ -352,7 +312,7 @@ async fn case_18_out_of_descriptors_it_pauses_and_goes_on() {
     for _ in 0..400 {
         idle.push(Raw::connect(&server).await);
     }
-    let log = program.folder.path().join("home").join(home::LOG);
+    let log = program.home().join(home::LOG);
     let said = || std::fs::read_to_string(&log).unwrap_or_default();
     until(|| said().contains("connections cannot be accepted at present")).await;
     // Who is inside goes on being served.
@@ -368,7 +328,7 @@ async fn case_18_out_of_descriptors_it_pauses_and_goes_on() {
 
 #[tokio::test]
 async fn case_18_connections_leave_descriptors_for_everything_else() {
-    let program = Program::start(256, "");
+    let program = program(256, "");
     let server = program.running().await;
     let mut watching = Vec::new();
     // Sixty-four of one user; what is left of the strangers' quarter is turned away.

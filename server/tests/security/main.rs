@@ -7,6 +7,8 @@
     reason = "tests"
 )]
 
+#[path = "../support/fake_skypilot.rs"]
+mod fake_skypilot;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -14,5 +16,10 @@ mod encryption;
 mod frames;
 mod fuzz;
 mod handshake;
+mod life;
 mod limits;
+mod people;
+mod program;
+mod proxies;
 mod raw;
+mod secrets;

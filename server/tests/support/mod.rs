@@ -139,6 +139,14 @@ pub fn caller(workspaces: Option<&[&str]>) -> Caller {
     }
 }
 
+/// Somebody who may see and read everything.
+pub fn administrator() -> Caller {
+    Caller {
+        role: Role::Admin,
+        ..caller(None)
+    }
+}
+
 pub fn job(id: i64, workspace: &str, name: &str) -> Arc<Entity> {
     Job {
         key: Key::new("lab", Kind::Job, format!("{id}/0")),
@@ -201,7 +209,8 @@ pub async fn start_team_in(folder: Arc<TempDir>) -> (Running, Secret) {
     (running, password)
 }
 
-/// A server that was told something else than usual.
+/// A server that was told something else than usual; where that names sources, they take the place of the
+/// one that the test plays.
 pub async fn start_with(
     folder: Arc<TempDir>,
     change: impl FnOnce(&mut Config),
@@ -220,7 +229,11 @@ pub async fn start_with(
     });
     let stop = CancellationToken::new();
     let played = source.clone();
-    let server = Server::open_with(config, stop.clone(), |_| Ok(vec![played])).await?;
+    let server = if config.sources.is_empty() {
+        Server::open_with(config, stop.clone(), |_| Ok(vec![played])).await?
+    } else {
+        Server::open(config, stop.clone()).await?
+    };
     Ok(Running {
         url: server.url(),
         token: home::read_token(folder.path()).unwrap().expose().to_owned(),
@@ -254,15 +267,6 @@ impl Running {
             }
         };
         within(known).await;
-    }
-
-    /// Everybody with the token is an administrator from now on: measurements are for those alone.
-    pub async fn caller_administers(&self) {
-        self.caller_is(&Caller {
-            role: Role::Admin,
-            ..caller(None)
-        })
-        .await;
     }
 
     /// A websocket handshake with what the test chooses.

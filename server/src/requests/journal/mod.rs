@@ -48,6 +48,12 @@ pub(crate) const SCHEMA: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
+/// Forgets what requests that have ended were to start: earlier versions kept it with them.
+pub(crate) const FORGET_STARTS: &str = "
+    UPDATE requests SET options = json_remove(options, '$.start.yaml', '$.start.envs', '$.start.secrets')
+        WHERE ended_at IS NOT NULL AND json_valid(options);
+";
+
 /// How long finished requests are kept.
 pub const KEEP_FOR_MS: i64 = 7 * 24 * 3600 * 1000;
 /// How many finished requests are kept.

@@ -85,7 +85,21 @@ pub(super) fn accept(connection: &Connection, new: &Acceptance) -> Result<Accept
     for entry in &new.audit {
         audit::append(connection, entry)?;
     }
+    if record.ended_at.is_some() {
+        forget_start(connection, &id)?;
+    }
     Ok(Accepted::New)
+}
+
+/// What a request was to start is needed until it has ended, and may hold secrets. That it was the same
+/// as another one is known by its fingerprint.
+fn forget_start(connection: &Connection, id: &str) -> Result<(), StoreError> {
+    let mut update = connection.prepare_cached(
+        "UPDATE requests SET options = json_remove(options, '$.start.yaml', '$.start.envs', '$.start.secrets')
+         WHERE id = ? AND options ->> '$.start' IS NOT NULL",
+    )?;
+    update.execute([id])?;
+    Ok(())
 }
 
 /// Who may see a request follows from its targets. An older server looks at this alone: it finds the name
@@ -267,6 +281,9 @@ pub(super) fn save(connection: &Connection, progress: &Progress) -> Result<(), S
     )?;
     if let Some(entry) = progress.end.as_ref().filter(|_| changed == 1) {
         audit::append(connection, entry)?;
+    }
+    if progress.ended_at.is_some() {
+        forget_start(connection, &id)?;
     }
     Ok(())
 }

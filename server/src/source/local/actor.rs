@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -373,7 +374,13 @@ impl Actor {
         if path.exists() {
             return;
         }
-        let made = std::fs::File::create(&path).and_then(|file| {
+        let mut only_ours = std::fs::OpenOptions::new();
+        only_ours
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600);
+        let made = only_ours.open(&path).and_then(|file| {
             let flags = rustix::fs::FallocateFlags::empty();
             rustix::fs::fallocate(&file, flags, 0, BALLAST).map_err(Into::into)
         });
@@ -585,7 +592,11 @@ impl Actor {
         }
         let trash = self.parts.folder.join("trash");
         let away = trash.join(uuid::Uuid::new_v4().to_string());
-        let moved = std::fs::create_dir_all(&trash).and_then(|()| std::fs::rename(&path, &away));
+        let mut only_ours = std::fs::DirBuilder::new();
+        let only_ours = only_ours.recursive(true).mode(0o700);
+        let moved = only_ours
+            .create(&trash)
+            .and_then(|()| std::fs::rename(&path, &away));
         if let Err(error) = moved {
             tracing::warn!(%error, folder, "a folder could not be moved away");
             return;

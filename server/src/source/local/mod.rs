@@ -97,7 +97,10 @@ pub(crate) fn open(folder: &Path, program: Option<&Path>, hub: Arc<Hub>) -> Arc<
 fn own_program(folder: &Path) -> std::io::Result<PathBuf> {
     let running = Path::new("/proc/self/exe");
     let bin = folder.join("bin");
-    std::fs::create_dir_all(&bin)?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&bin)?;
     let (path, new) = (bin.join("skytower"), bin.join("new"));
     let _ = std::fs::remove_file(&new);
     let linked = std::env::current_exe().and_then(|path| std::fs::hard_link(path, &new));
