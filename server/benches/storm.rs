@@ -26,21 +26,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::{self, WebSocketUpgrade};
 use axum::routing::get;
+use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use futures_util::{SinkExt as _, TryStreamExt as _};
 use measure::median;
 use reqwest::Method;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
-use skytower_api_client::codec;
+use skytower_api_client::codec::{self, Encoding};
 use skytower_api_client::entity::{Job, Owner, Workspace};
 use skytower_api_client::rest::path;
-use skytower_api_client::wire::{Change, ClientMessage, Cursor, SUBPROTOCOL_ZSTD, ServerMessage};
-use skytower_api_client::{Entity, Key, Kind, Phase};
+use skytower_api_client::wire::{
+    Caller, Change, ClientMessage, Cursor, Hello, PROTOCOL, SUBPROTOCOL_ZSTD, ServerMessage,
+};
+use skytower_api_client::{Entity, EpochMs, Key, Kind, Phase};
 use skytower_server::home;
-use skytower_server::server::Server;
+use skytower_server::server::{Server, VERSION};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -62,9 +65,12 @@ const AFTERWARDS: Duration = Duration::from_millis(500);
 /// How many times as much as a bare handshake is promised at most.
 const PROMISE: f64 = 2.0;
 
-/// Tells this program to be a server: `floor`, or the state folder of skytower's.
+/// Tells this program to be a server: one of the floors, or skytower's by its state folder.
 const SERVES: &str = "STORM_SERVES";
-const FLOOR: &str = "floor";
+/// Handshakes alone.
+const BARE: &str = "bare";
+/// And the same conversation.
+const PLAIN: &str = "plain";
 
 fn main() -> ExitCode {
     all_descriptors();
@@ -74,7 +80,8 @@ fn main() -> ExitCode {
         .build()
         .unwrap();
     match std::env::var(SERVES).as_deref() {
-        Ok(FLOOR) => runtime.block_on(serve_floor()),
+        Ok(BARE) => runtime.block_on(serve_floor(&[])),
+        Ok(PLAIN) => runtime.block_on(serve_floor(&conversation())),
         Ok(folder) => runtime.block_on(serve_skytower(Path::new(folder))),
         Err(_) => return runtime.block_on(measure_all()),
     }
@@ -112,33 +119,38 @@ async fn measure_all() -> ExitCode {
     drop(live);
     life.end();
 
-    let (mut ours, mut floor) = (Vec::new(), Vec::new());
+    let (mut ours, mut bare, mut plain) = (Vec::new(), Vec::new(), Vec::new());
     let mut hashes = 0;
     for _ in 0..ROUNDS {
-        let life = Life::begin(FLOOR);
-        floor.push(life.storm(&crowd).await.figures);
-        life.end();
+        for (floor, figures) in [(BARE, &mut bare), (PLAIN, &mut plain)] {
+            let life = Life::begin(floor);
+            figures.push(life.storm(&crowd).await.figures);
+            life.end();
+        }
         let life = Life::begin(folder);
         life.has_rows(&crowd[0]).await;
         ours.push(life.storm(&crowd).await.figures);
         hashes += life.argon2_runs(folder).await;
         life.end();
     }
-    let of = |all: &[Figures], what: fn(&Figures) -> f64| median(all.iter().map(what).collect());
-    let cpu: fn(&Figures) -> f64 = |figures| figures.cpu;
-    for (name, all) in [
-        ("skytower, back and up to date", &ours),
-        ("a bare handshake", &floor),
-    ] {
-        println!(
-            "{name:<32} {:>7.0} /s   CPU {:>6.2} s   {:>7.1} µs each",
-            clients as f64 / of(all, |figures| figures.took),
-            of(all, cpu),
-            of(all, cpu) * 1e6 / clients as f64,
-        );
-    }
-    let ratio = of(&ours, cpu) / of(&floor, cpu);
-    println!("ratio {ratio:.2}x   promised: at most {PROMISE}x");
+    let [ours, plain, bare] = [
+        ("skytower, back and up to date", ours),
+        ("the same conversation, made before", plain),
+        ("a bare handshake", bare),
+    ]
+    .map(|(name, all)| {
+        let of = |what: fn(&Figures) -> f64| median(all.iter().map(what).collect());
+        let (took, cpu) = (of(|figures| figures.took), of(|figures| figures.cpu));
+        let each = cpu * 1e6 / clients as f64;
+        let per_second = clients as f64 / took;
+        println!("{name:<36} {per_second:>7.0} /s   CPU {cpu:>6.3} s   {each:>7.1} µs each");
+        cpu
+    });
+    let ratio = (ours - (plain - bare)) / bare;
+    println!(
+        "without what the bytes cost {ratio:>9.2}x a handshake   promised: at most {PROMISE}x"
+    );
+    println!("with it {:>29.2}x a handshake", ours / bare);
     println!("argon2 runs: {hashes}");
     if ratio > PROMISE || hashes > 0 {
         println!("that is too much");
@@ -149,7 +161,7 @@ async fn measure_all() -> ExitCode {
 
 /// A server process.
 struct Life {
-    is_floor: bool,
+    is_bare: bool,
     child: Child,
     /// The server ends when this is closed.
     stdin: ChildStdin,
@@ -189,7 +201,7 @@ impl Life {
             .read_line(&mut address)
             .unwrap();
         Self {
-            is_floor: serves == FLOOR,
+            is_bare: serves == BARE,
             stdin: child.stdin.take().unwrap(),
             address: address.trim().to_owned(),
             child,
@@ -235,17 +247,14 @@ impl Life {
         }
     }
 
-    /// Seconds of CPU that the process has used, in all its threads.
+    /// Seconds of CPU that the process has used, in all the threads that it has.
     fn cpu(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        // What comes before may hold spaces: it is the name of the program.
-        let (_, after) = stat.rsplit_once(')').unwrap();
-        let fields: Vec<&str> = after.split_whitespace().collect();
-        let ticks: u64 = fields[11..=12]
-            .iter()
-            .map(|field| field.parse::<u64>().unwrap())
-            .sum();
-        ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let spent = threads.map(|thread| {
+            let stat = std::fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap();
+            stat.split(' ').next().unwrap().parse::<u64>().unwrap()
+        });
+        spent.sum::<u64>() as f64 / 1e9
     }
 
     async fn ask(&self, folder: &str, method: Method, path: &str, body: Option<Value>) -> String {
@@ -296,10 +305,10 @@ async fn tokens(life: &Life, folder: &str, people: usize, clients: usize) -> Vec
 }
 
 impl Client {
-    /// Comes back, and is up to date when this returns; at the floor, is connected.
+    /// Comes back, and is up to date when this returns; where nothing is said, connected.
     async fn come(&self, life: &Life) -> (Socket, Option<Cursor>) {
         let mut socket = self.connect(&life.address).await;
-        if life.is_floor {
+        if life.is_bare {
             return (socket, None);
         }
         let (cursor, _) = self.catch_up(&mut socket).await;
@@ -376,14 +385,65 @@ fn until_let_go(address: &str) -> CancellationToken {
     stop
 }
 
-/// Websockets that are accepted and nothing else.
-async fn serve_floor() {
-    let accept = async |upgrade: WebSocketUpgrade| {
+/// What skytower's server says, one message after the other.
+fn conversation() -> Vec<Bytes> {
+    let hello = Hello {
+        protocol: PROTOCOL,
+        version: VERSION.into(),
+        epoch: uuid::Uuid::now_v7().to_string().into(),
+        revision: 1,
+        view: "0123456789abcdef".into(),
+        you: Caller {
+            ids: vec!["u-0123456789ab".into(), "user-100".into()],
+            name: "user-100".into(),
+            workspaces: Some(vec!["prod/default".into()]),
+            ..Caller::default()
+        },
+        kinds: Kind::ALL.to_vec(),
+        at: EpochMs::now(),
+    };
+    let mut all = vec![ServerMessage::Hello(hello)];
+    for kind in [Kind::Workspace, Kind::Job] {
+        all.push(ServerMessage::Snapshot {
+            kind,
+            revision: 1,
+            rows: rows().filter(|row| row.kind() == kind).collect(),
+            more: false,
+        });
+    }
+    all.push(ServerMessage::Ready { revision: 1 });
+    let encoded = all
+        .iter()
+        .map(|message| codec::encode(message, Encoding::Zstd));
+    encoded.collect()
+}
+
+/// Websockets that are accepted, and on which this is said: the first at once, the others when they are asked
+/// for. Nothing else.
+async fn serve_floor(says: &[Bytes]) {
+    let says: Arc<[Bytes]> = says.into();
+    let accept = async move |upgrade: WebSocketUpgrade| {
         upgrade
             .protocols([SUBPROTOCOL_ZSTD])
             .read_buffer_size(4 * 1024)
-            .write_buffer_size(0)
-            .on_upgrade(async |mut socket| while socket.recv().await.is_some() {})
+            .write_buffer_size(4 * 1024)
+            .on_upgrade(async move |mut socket| {
+                if let Some((hello, others)) = says.split_first() {
+                    socket
+                        .send(ws::Message::Binary(hello.clone()))
+                        .await
+                        .unwrap();
+                    socket.recv().await.unwrap().unwrap();
+                    for message in others {
+                        socket
+                            .feed(ws::Message::Binary(message.clone()))
+                            .await
+                            .unwrap();
+                    }
+                    socket.flush().await.unwrap();
+                }
+                while socket.recv().await.is_some() {}
+            })
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let stop = until_let_go(&listener.local_addr().unwrap().to_string());

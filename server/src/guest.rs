@@ -66,8 +66,7 @@ impl Guest {
 
     /// Whose connections its connection is one of.
     pub(crate) fn counted_as(&self) -> Result<Text, Problem> {
-        let caller = self.caller()?;
-        Ok(caller.ids.into_iter().next().unwrap_or(caller.name))
+        self.read(|caller| caller.ids.first().unwrap_or(&caller.name).clone())
     }
 
     /// From where; none for the server itself.
@@ -77,8 +76,13 @@ impl Guest {
 
     /// Who it is now; the reason when it is nobody any more.
     pub fn caller(&self) -> Result<Caller, Problem> {
+        self.read(Caller::clone)
+    }
+
+    /// Looks at who it is now; the reason when it is nobody any more.
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&Caller) -> T) -> Result<T, Problem> {
         match &*self.standing.borrow() {
-            Standing::Inside(caller) => Ok(caller.clone()),
+            Standing::Inside(caller) => Ok(look(caller)),
             Standing::Out(problem) => Err(problem.clone()),
         }
     }

@@ -22,7 +22,7 @@ use crate::attention::Attention;
 use crate::audit::Audit;
 use crate::config::{ActAs, Config, ConfigError, SourceConfig};
 use crate::home::{Card, CardSource, Home, HomeError};
-use crate::http::{self, AppState, Doors, Meters, Own, Strangers, Tls, TlsError};
+use crate::http::{self, AppState, Doors, Meters, Own, Parts, Strangers, Tls, TlsError};
 use crate::hub::Hub;
 use crate::logs::Logs;
 use crate::requests::Requests;
@@ -178,7 +178,7 @@ impl Server {
             admission.clone(),
         );
         let (open, connections_over) = mpsc::channel(1);
-        let state = AppState {
+        let state = AppState::new(Parts {
             logs: Logs::new(sources.clone()),
             attention,
             meters: Arc::new(Meters::default()),
@@ -191,7 +191,7 @@ impl Server {
             audit,
             stop,
             open,
-        };
+        });
         Ok(Self {
             home,
             listener,
@@ -384,14 +384,8 @@ pub(crate) fn account_name() -> Option<String> {
 
 /// Stops the server when nobody watched and nothing ran for a while.
 async fn idle_exit(state: AppState, after: Duration) {
-    let AppState {
-        hub,
-        requests,
-        sources,
-        stop,
-        ..
-    } = state;
-    let (mut watchers, mut running) = (hub.watchers(), requests.running());
+    let (stop, sources) = (&state.stop, &state.sources);
+    let (mut watchers, mut running) = (state.hub.watchers(), state.requests.running());
     let mut at_work: Vec<_> = sources.iter().map(|source| source.busy()).collect();
     loop {
         let mut busy = *watchers.borrow_and_update() > 0 || *running.borrow_and_update() > 0;

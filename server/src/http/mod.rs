@@ -54,9 +54,12 @@ pub const BODY_LIMIT: usize = 1024 * 1024;
 /// The largest head of a request, in bytes.
 const HEAD_LIMIT: usize = 64 * 1024;
 
-/// What every handler can reach. Cheap to clone.
+/// What every handler can reach. Cheap to clone: it is done several times for each request.
 #[derive(Clone)]
-pub struct AppState {
+pub struct AppState(Arc<Parts>);
+
+/// What there is to reach.
+pub struct Parts {
     /// The state of everything that is watched.
     pub hub: Arc<Hub>,
     /// What is watched.
@@ -80,6 +83,20 @@ pub struct AppState {
 }
 
 impl AppState {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl std::ops::Deref for AppState {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl Parts {
     /// The source of that name: the first part of a key.
     pub fn source(&self, name: &str) -> Option<&Arc<dyn Source>> {
         self.sources.iter().find(|source| **source.name() == *name)

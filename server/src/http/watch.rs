@@ -14,6 +14,7 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::SinkExt as _;
 use skytower_api_client::codec::{self, Encoding};
 use skytower_api_client::policy::View;
 use skytower_api_client::table::Since;
@@ -44,6 +45,9 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// tungstenite's own default of 128 KiB is paid by every idle connection.
 const READ_BUFFER: usize = 4 * 1024;
+/// Small messages that follow each other travel together: most of what a snapshot of a small table costs is
+/// the calls that send it.
+const WRITE_BUFFER: usize = 4 * 1024;
 
 /// `GET /api/v1/watch`
 pub(crate) async fn open(
@@ -78,8 +82,8 @@ pub(crate) async fn open(
     };
     Ok(upgrade
         .read_buffer_size(READ_BUFFER)
-        // Every message is flushed before the next is begun: the buffer never holds more than one.
-        .write_buffer_size(0)
+        // What is larger than this is on its way before the next is begun.
+        .write_buffer_size(WRITE_BUFFER)
         .max_message_size(MAX_CLIENT_MESSAGE)
         .max_frame_size(MAX_CLIENT_MESSAGE)
         .on_upgrade(move |socket| async move {
@@ -330,7 +334,7 @@ impl Link {
                 }
                 return ControlFlow::Continue(false);
             }
-            self.send(frame.clone()).await?;
+            self.send(frame.clone(), i + 1 < frames.len()).await?;
         }
         if !frames.is_empty() {
             session.at = Some(revision);
@@ -396,18 +400,28 @@ impl Link {
     }
 
     async fn say(&mut self, message: &ServerMessage) -> ControlFlow<End> {
-        self.send(codec::encode(message, self.encoding)).await
+        self.send(codec::encode(message, self.encoding), false)
+            .await
     }
 
-    async fn send(&mut self, frame: Bytes) -> ControlFlow<End> {
+    /// Sends a message; where `more` follows at once it may wait for that.
+    async fn send(&mut self, frame: Bytes, more: bool) -> ControlFlow<End> {
         let size = frame.len();
         let message = self.message(frame);
+        let socket = &mut self.socket;
+        let sending = async {
+            if more {
+                socket.feed(message).await
+            } else {
+                socket.send(message).await
+            }
+        };
         // One that is not taken in time: its client counts as stuck.
         let within = self.state.config.deadlines.write;
         // Mostly there is room and it is done at once: then nothing else is looked at.
         let sent = tokio::select! {
             biased;
-            sent = timeout(within, self.socket.send(message)) => sent,
+            sent = timeout(within, sending) => sent,
             () = self.state.stop.cancelled() => return ControlFlow::Break(End::Stopping),
         };
         match sent {
