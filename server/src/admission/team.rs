@@ -403,11 +403,7 @@ impl Team {
                 .enter(door.clone(), || self.standing(door, &accounts))
         };
         let guest = Guest::new(standing, proof, brought.address);
-<<<<<<< HEAD
-        guest.caller().map_err(|_| not_signed_in())?;
-=======
-        guest.read(|_| ())?;
->>>>>>> load
+        guest.read(|_| ()).map_err(|_| not_signed_in())?;
         if is_new {
             self.note_entry(&guest);
         }
