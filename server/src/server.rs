@@ -26,7 +26,7 @@ use crate::http::{self, AppState, Doors, Meters, Own, Parts, Strangers, Tls, Tls
 use crate::hub::Hub;
 use crate::logs::Logs;
 use crate::requests::Requests;
-use crate::source::{self, Source};
+use crate::source::{self, BoxFuture, Source};
 use crate::store::{self, Store, StoreError};
 
 /// The server's version.
@@ -98,6 +98,8 @@ pub struct Server {
     connections_over: mpsc::Receiver<()>,
     local: Local,
     first_password: Option<Secret>,
+    /// Ends when the database is closed.
+    closed: BoxFuture<'static, ()>,
 }
 
 impl std::fmt::Debug for Server {
@@ -149,6 +151,7 @@ impl Server {
         let own = Own::new(listen::address(&listener), &config);
         let side = listen::open_side(&own, &listener).await?;
         let store = Store::open(&home.path().join(store::FILE))?;
+        let closed = Box::pin(store.closed());
         let hub = Arc::new(Hub::new());
         let sources: Arc<[Arc<dyn Source>]> = sources(&hub)?.into();
         let attention = Attention::new(sources.clone());
@@ -201,6 +204,7 @@ impl Server {
             connections_over,
             local,
             first_password,
+            closed,
         })
     }
 
@@ -235,6 +239,7 @@ impl Server {
             state,
             mut connections_over,
             local,
+            closed,
             ..
         } = self;
         let stop = state.stop.clone();
@@ -291,6 +296,7 @@ impl Server {
         let over = async {
             let _ = connections_over.recv().await;
             while tasks.join_next().await.is_some() {}
+            closed.await;
         };
         if tokio::time::timeout(GRACE, over).await.is_err() {
             tracing::warn!("something did not end in time and was cut off");

@@ -43,13 +43,29 @@ impl Store {
         let (committed, commits) = watch::channel(0);
         std::thread::Builder::new()
             .name("database".to_owned())
-            .spawn(move || write::write(&connection, queue, &committed))
+            .spawn(move || {
+                write::write(&connection, queue, &committed);
+                // What was deleted may have been a secret, and the log beside the file still has it.
+                let emptied = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+                if let Err(error) = emptied {
+                    tracing::warn!(%error, "the log of the database could not be emptied");
+                }
+                drop(connection);
+                drop(committed);
+            })
             .map_err(|error| StoreError::file(path, error))?;
         Ok(Self {
             work,
             readers: Arc::new(Readers::new(path)),
             commits,
         })
+    }
+
+    /// Waits until the database is closed, which it is soon after this and all clones of it are dropped. A process that
+    /// ends before leaves a log beside the file.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut commits = self.commits.clone();
+        async move { while commits.changed().await.is_ok() {} }
     }
 
     /// Does a piece of work on the writing thread. It is one transaction: all of it is on disk
