@@ -1,4 +1,4 @@
-//! Who may come in: those with the token.
+//! Who may come in, as [`crate::admission`] says.
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};

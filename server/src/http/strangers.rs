@@ -81,7 +81,12 @@ impl Strangers {
         Self(Arc::new(Inner {
             connections: config.limits.connections(),
             strangers: config.limits.strangers(),
-            per_user: config.limits.connections_per_user,
+            // Without accounts whoever holds the token is one user, however many people that is.
+            per_user: if config.accounts {
+                config.limits.connections_per_user
+            } else {
+                usize::MAX
+            },
             messages_per_second: config.limits.messages_per_second,
             proxy: config.proxy.clone(),
             counts: Mutex::default(),
@@ -277,6 +282,7 @@ mod tests {
                 addresses: vec!["10.0.0.1".parse().unwrap()],
                 ..ProxyConfig::default()
             }),
+            accounts: true,
             ..Config::default()
         })
     }

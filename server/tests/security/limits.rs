@@ -144,8 +144,26 @@ async fn a_stranger_gets_one_answer_and_not_all_the_time_there_is() {
 }
 
 #[tokio::test]
+async fn without_accounts_a_hundred_may_watch_with_the_one_token() {
+    let server = start().await;
+    let mut inside = Vec::new();
+    for _ in 0..100 {
+        inside.push(Raw::watch(&server).await);
+    }
+    assert_eq!(
+        ask(&server, "/api/v1/status", &token(&server)).await.status,
+        200
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn case_30_one_user_does_not_take_all_the_places() {
-    let server = limited(|config| config.limits.connections_per_user = 3).await;
+    let server = limited(|config| {
+        config.accounts = true;
+        config.limits.connections_per_user = 3;
+    })
+    .await;
     let mut inside = Vec::new();
     for _ in 0..3 {
         inside.push(Raw::watch(&server).await);
