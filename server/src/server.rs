@@ -218,6 +218,16 @@ impl Server {
         self.first_password.as_ref()
     }
 
+    /// Shows that password on standard error, once.
+    pub(crate) fn show_first_password(&self) {
+        if let Some(password) = self.first_password() {
+            eprintln!(
+                "The first administrator is `{FIRST_ADMINISTRATOR}`, with this password, shown this once:\n{}",
+                password.expose()
+            );
+        }
+    }
+
     /// The state it serves.
     pub fn hub(&self) -> &Arc<Hub> {
         &self.state.hub
@@ -437,27 +447,27 @@ pub fn main_background() -> ExitCode {
     }
 }
 
-/// The server as a process of its own.
-pub fn main_with(config: Config) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
+/// What a process of its own runs on; why it cannot goes to standard error.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ExitCode> {
+    tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
+        .map_err(|error| {
             eprintln!("error: cannot start: {error}");
-            return ExitCode::FAILURE;
-        }
+            ExitCode::FAILURE
+        })
+}
+
+/// The server as a process of its own.
+pub fn main_with(config: Config) -> ExitCode {
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(code) => return code,
     };
     let ended = runtime.block_on(async {
         let stop = CancellationToken::new();
         let server = Server::open(config, stop.clone()).await?;
-        if let Some(password) = server.first_password() {
-            eprintln!(
-                "The first administrator is `{FIRST_ADMINISTRATOR}`, with this password, shown this once:\n{}",
-                password.expose()
-            );
-        }
+        server.show_first_password();
         crate::log::start(server.home());
         tokio::spawn(stop_on_signal(stop));
         server.serve().await

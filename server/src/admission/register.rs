@@ -15,16 +15,35 @@ use crate::guest::Standing;
 const IDLE_MOST: usize = 4096;
 
 /// Standings by credential.
-pub(super) struct Register<K>(Mutex<HashMap<K, watch::Sender<Standing>>>);
+pub(super) struct Register<K>(Mutex<Entries<K>>);
+
+struct Entries<K> {
+    all: HashMap<K, watch::Sender<Standing>>,
+    /// When there are so many, those that nobody uses are looked for.
+    sweep_at: usize,
+}
 
 impl<K> Default for Register<K> {
     fn default() -> Self {
-        Self(Mutex::default())
+        Self(Mutex::new(Entries {
+            all: HashMap::new(),
+            sweep_at: IDLE_MOST,
+        }))
+    }
+}
+
+impl<K: Eq + Hash> Entries<K> {
+    /// Where many are in use it is not looked again for each that comes.
+    fn sweep(&mut self) {
+        if self.all.len() >= self.sweep_at {
+            self.all.retain(|_, sender| sender.receiver_count() > 0);
+            self.sweep_at = IDLE_MOST + 2 * self.all.len();
+        }
     }
 }
 
 impl<K: Eq + Hash + Clone> Register<K> {
-    fn entries(&self) -> MutexGuard<'_, HashMap<K, watch::Sender<Standing>>> {
+    fn entries(&self) -> MutexGuard<'_, Entries<K>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -35,22 +54,20 @@ impl<K: Eq + Hash + Clone> Register<K> {
         standing: impl FnOnce() -> Standing,
     ) -> (watch::Receiver<Standing>, bool) {
         let mut entries = self.entries();
-        if let Some(sender) = entries.get(&key) {
+        if let Some(sender) = entries.all.get(&key) {
             return (sender.subscribe(), false);
         }
-        if entries.len() >= IDLE_MOST {
-            entries.retain(|_, sender| sender.receiver_count() > 0);
-        }
+        entries.sweep();
         let (sender, receiver) = watch::channel(standing());
         if matches!(&*receiver.borrow(), Standing::Inside(_)) {
-            entries.insert(key, sender);
+            entries.all.insert(key, sender);
         }
         (receiver, true)
     }
 
     /// Works every standing out again. Who is out stays out: a credential that counts again is entered anew.
     pub(super) fn refresh(&self, work_out: impl Fn(&K) -> Standing) {
-        self.entries().retain(|key, sender| {
+        self.entries().all.retain(|key, sender| {
             let next = work_out(key);
             let is_out = matches!(next, Standing::Out(_));
             sender.send_if_modified(|now| {
@@ -68,6 +85,7 @@ impl<K: Eq + Hash + Clone> Register<K> {
     pub(super) fn in_use(&self) -> usize {
         let entries = self.entries();
         entries
+            .all
             .values()
             .filter(|sender| sender.receiver_count() > 0)
             .count()
@@ -108,10 +126,24 @@ mod tests {
     fn what_nobody_uses_is_forgotten_in_time() {
         let register = Register::default();
         let (_held, _) = register.enter(0, || inside("al"));
-        for key in 1..2 * IDLE_MOST {
+        for key in 1..4 * IDLE_MOST {
+            register.enter(key, || inside("x"));
+            assert!(register.entries().all.len() <= IDLE_MOST + 2);
+        }
+        assert!(register.entries().all.contains_key(&0));
+    }
+
+    #[test]
+    fn what_is_used_is_remembered_however_much_it_is() {
+        let register = Register::default();
+        let held: Vec<_> = (0..3 * IDLE_MOST)
+            .map(|key| register.enter(key, || inside("al")).0)
+            .collect();
+        assert_eq!(register.in_use(), held.len());
+        drop(held);
+        for key in 3 * IDLE_MOST..20 * IDLE_MOST {
             register.enter(key, || inside("x"));
         }
-        assert!(register.entries().len() <= IDLE_MOST + 1);
-        assert!(register.entries().contains_key(&0));
+        assert!(register.entries().all.len() <= IDLE_MOST + 1);
     }
 }

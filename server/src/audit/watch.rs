@@ -17,6 +17,9 @@ use crate::store::StoreError;
 
 /// How many entries are shown; the others are asked for.
 pub(super) const SHOWN: usize = 500;
+/// New entries are shown this often at most: each time wakes everybody who watches, and when everybody comes at
+/// once there are thousands of entries.
+const SHOW_EVERY: Duration = Duration::from_millis(100);
 /// How often old entries are forgotten.
 const TIDY_EVERY: Duration = Duration::from_hours(1);
 /// How many times between two notes of the head in the log.
@@ -92,6 +95,10 @@ impl Audit {
                 Ok((first, new)) if first != begin || !new.is_empty() => {
                     shown = self.publish(first, new, shown);
                     begin = first;
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep(SHOW_EVERY) => {}
+                    }
                 }
                 Ok(_) => {}
                 Err(error) => tracing::error!(%error, "the audit cannot be shown"),

@@ -43,6 +43,8 @@ impl Desk {
         };
         let (url, own) = match Server::open(config, stop.clone()).await {
             Ok(server) => {
+                // It may be the first start of all.
+                server.show_first_password();
                 let url = server.url();
                 (url, Some((stop, tokio::spawn(server.serve()))))
             }

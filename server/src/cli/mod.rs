@@ -49,15 +49,9 @@ pub fn run(command: &Command, home: &Path) -> ExitCode {
         );
         return ExitCode::from(2);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match crate::server::runtime() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: cannot start: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(code) => return code,
     };
     let done = runtime.block_on(async {
         let desk = Desk::open(home).await?;

@@ -1,5 +1,6 @@
 //! What every request passes first, whoever sends it, and what every answer carries.
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
@@ -25,13 +26,10 @@ const ON_EVERYTHING: [(HeaderName, &str); 3] = [
 /// Stands before everything else.
 pub(crate) async fn pass(
     State(state): State<AppState>,
+    Extension(peer): Extension<Peer>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let Some(peer) = request.extensions().get::<Peer>().cloned() else {
-        let problem = Problem::new("no_connection", 500, "the request came over no connection");
-        return Failure(problem).into_response();
-    };
     let checked = check_way(&state, &request, &peer)
         .and_then(|()| check(&state, request.headers_mut(), &peer));
     let (mut response, over) = match checked {

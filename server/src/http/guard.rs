@@ -1,11 +1,11 @@
 //! Who may come in, as [`crate::admission`] says.
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use skytower_api_client::rest::path;
-use skytower_api_client::wire::Problem;
 
 use super::problem::Failure;
 use super::strangers::Peer;
@@ -15,13 +15,10 @@ use crate::admission::{Brought, not_signed_in};
 /// Stands before every handler. Handlers find who asks (`Extension<Guest>`) when somebody is signed in.
 pub(crate) async fn admit(
     State(state): State<AppState>,
+    Extension(peer): Extension<Peer>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let Some(peer) = request.extensions().get::<Peer>().cloned() else {
-        let problem = Problem::new("no_connection", 500, "the request came over no connection");
-        return Failure(problem).into_response();
-    };
     let admitted = {
         let headers = request.headers();
         let before = state.config.proxy.as_ref();

@@ -191,8 +191,8 @@ impl Link {
         session.at = since
             .filter(|since| {
                 // The cursor's view is of the caller's rights; the kinds are asked for anew each time.
-                let rights = View::of(&session.caller, &[]).name();
-                since.epoch == *self.state.hub.epoch() && since.view == rights
+                since.epoch == *self.state.hub.epoch()
+                    && since.view == View::of(&session.caller, &[]).name()
             })
             .map(|since| since.revision);
         revisions.mark_unchanged();
@@ -360,15 +360,14 @@ impl Link {
 
     /// The caller's rights changed: rows enter and leave at the same revision.
     async fn turn(&mut self, session: &mut Session) -> ControlFlow<End> {
-        let standing = session.standing.borrow_and_update().clone();
-        let caller = match standing {
-            Standing::Inside(caller) => caller,
-            Standing::Out(problem) => return out(problem),
+        let caller = match &*session.standing.borrow_and_update() {
+            // Rights that came back meanwhile change nothing, but a snapshot that was broken off is void.
+            Standing::Inside(caller) if *caller == session.caller && !session.void => {
+                return ControlFlow::Continue(());
+            }
+            Standing::Inside(caller) => caller.clone(),
+            Standing::Out(problem) => return out(problem.clone()),
         };
-        // Rights that came back meanwhile change nothing, but a snapshot that was broken off is void.
-        if caller == session.caller && !session.void {
-            return ControlFlow::Continue(());
-        }
         session.void = false;
         let view = View::of(&caller, &session.kinds);
         let old = std::mem::replace(&mut session.view, view);
