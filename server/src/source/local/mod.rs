@@ -43,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::fail::FAIL_POINTS;
 
-use self::actor::{Actor, Glance, Message, Parts};
+use self::actor::{Actor, Glance, Message, Parts, source_row};
 use self::core::Engine;
 use self::machine::Machine;
 use self::store::Store;
@@ -150,7 +150,7 @@ impl LocalSource {
             };
             if said.as_ref() != Some(&error) {
                 let hint = "it is tried again; see skytower api status";
-                let row = actor::source_row(
+                let row = source_row(
                     "unreachable",
                     Some(Text::from(error.clone())),
                     Some(hint.into()),
@@ -300,7 +300,7 @@ impl Source for LocalSource {
                 );
                 let error = Some(Text::from(format!("{error:#}")));
                 let hint = Some("nothing was changed; see skytower api logs".into());
-                let row = actor::source_row("unreachable", error, hint, None);
+                let row = source_row("unreachable", error, hint, None);
                 hub.commit([Change::Upsert(Arc::new(row.into()))]);
             }
             stop.cancelled().await;
